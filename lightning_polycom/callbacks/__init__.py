@@ -1,0 +1,19 @@
+"""One concern per callback."""
+
+from lightning_polycom.callbacks.coefficients import Coefficients
+from lightning_polycom.callbacks.downstream_evaluation import DownstreamEvaluation
+from lightning_polycom.callbacks.progress import StepProgress
+from lightning_polycom.callbacks.run_record import RunRecord
+from lightning_polycom.callbacks.run_summary import RunSummary
+from lightning_polycom.callbacks.step_checkpoint import StepCheckpoint
+from lightning_polycom.callbacks.throughput import Throughput
+
+__all__ = [
+    "Coefficients",
+    "DownstreamEvaluation",
+    "RunRecord",
+    "RunSummary",
+    "StepCheckpoint",
+    "StepProgress",
+    "Throughput",
+]

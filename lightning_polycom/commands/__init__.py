@@ -1,0 +1,1 @@
+"""The commands of `polycom`: each parses its arguments and calls the room that does the work."""

@@ -1,0 +1,1 @@
+"""Fast forward and backward passes of the formulas in `functional`, tested against them."""

@@ -1,0 +1,116 @@
+"""What a run was: config.yaml and run.json."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import SaveConfigCallback
+
+from lightning_polycom.atomic import atomic_path, write_json
+from lightning_polycom.training.scalars import MetricsFile
+
+PACKAGES = ("lightning-polycom", "torch", "lightning", "lm-eval", "tokenizers", "numpy")
+
+
+class RunRecord(SaveConfigCallback):
+    """Writes the resolved config.yaml, run.json and a copy of the tokenizer into the run's folder.
+
+    run.json's `status` is `running` until training ends, then `finished` or the name of the exception, so that an
+    unfinished run can be told from a finished one.
+    """
+
+    def __init__(self, parser: Any, config: Any, **kwargs: Any):
+        super().__init__(parser, config, save_to_log_dir=False, overwrite=True)
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Writes config.yaml, the tokenizer and the first run.json, on the first rank, before training."""
+        if stage != "fit":
+            return
+        self._folder = Path(trainer.default_root_dir)
+        with atomic_path(self._folder / "config.yaml") as temporary:
+            self.parser.save(self.config, str(temporary), skip_none=False, overwrite=True)
+        data = trainer.datamodule
+        with atomic_path(self._folder / "tokenizer.json") as temporary:
+            shutil.copyfile(data.folder / data.manifest.tokenizer.file, temporary)
+        self._record = {"status": "running", **_facts(trainer, pl_module)}
+        write_json(self._folder / "run.json", self._record)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A resumed run forgets the metrics that it will write again."""
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsFile):
+                logger.discard_after(trainer.global_step)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Marks the run as finished, or as stopped before its last step."""
+        self._close(trainer, "finished" if trainer.global_step >= trainer.max_steps else "stopped")
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Marks the run with what ended it."""
+        self._close(trainer, type(exception).__name__)
+
+    def _close(self, trainer: L.Trainer, status: str) -> None:
+        if trainer.is_global_zero and hasattr(self, "_record"):
+            end = {"status": status, "steps": trainer.global_step, "ended": _now()}
+            write_json(self._folder / "run.json", {**self._record, **end})
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The run.json of a run's folder."""
+    return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+
+
+def _facts(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
+    config, data = pl_module.decoder_config, trainer.datamodule
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "started": _now(),
+        "git_commit": _git_commit(),
+        "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES},
+        "device": _device_name(trainer.strategy.root_device),
+        "num_threads": torch.get_num_threads(),
+        "world_size": trainer.world_size,
+        "precision": str(trainer.precision),
+        "max_steps": trainer.max_steps,
+        "tokens_per_step": data.tokens_per_step,
+        "data_folder": str(data.folder),
+        "data_fingerprint": data.manifest.fingerprint,
+        "tokenizer": {"eos_token": data.manifest.tokenizer.eos_token, "sha256": data.manifest.tokenizer.sha256},
+        "activation": config.activation.name,
+        "num_parameters": config.num_parameters,
+        "num_active_parameters": config.num_active_parameters,
+        "flops_per_token": config.flops_per_token(data.sequence_length),
+    }
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def _git_commit() -> str | None:
+    """The commit of the working directory, marked `-dirty` where files differ from it; None outside a repository."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:  # git is not installed
+        return None
+    return found.stdout.strip() or None
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"

@@ -1,0 +1,61 @@
+"""Rebuilds a decoder and its tokenizer from a checkpoint."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lightning_polycom.callbacks.run_record import read_record
+from lightning_polycom.checkpoints.locate import locate_checkpoint, run_folder_of
+from lightning_polycom.data.tokenizer import Tokenizer
+from lightning_polycom.errors import InputError
+from lightning_polycom.model import Decoder, DecoderConfig
+
+PREFIX = "decoder."
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint file onto the CPU, memory-mapped, without executing anything in it.
+
+    Raises:
+        InputError: the file is no checkpoint of ours, is truncated, or holds objects that loading would execute.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(f"checkpoint: {path} is refused, it holds more than tensors and plain values") from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise InputError(f"checkpoint: {path} cannot be read, it is truncated or no checkpoint") from error
+    if not isinstance(checkpoint, dict) or "decoder" not in checkpoint.get("hyper_parameters", {}):
+        raise InputError(f"checkpoint: {path} was not written by polycom fit; it names no decoder")
+    return checkpoint
+
+
+def load_decoder(path: str | os.PathLike) -> tuple[Decoder, Tokenizer]:
+    """The decoder (fp32, CPU, eval mode) and the tokenizer of a checkpoint file or a run's folder.
+
+    Raises:
+        InputError: nothing there, not a checkpoint, weights that do not fit their config, or no tokenizer beside it.
+    """
+    file = locate_checkpoint(path)
+    checkpoint = read_checkpoint(file)
+    with torch.device("meta"):
+        decoder = Decoder(DecoderConfig.from_dict(checkpoint["hyper_parameters"]["decoder"]))
+    decoder.to_empty(device="cpu")
+    decoder.tie_embeddings()
+    weights = {k.removeprefix(PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(PREFIX)}
+    try:
+        decoder.load_state_dict(weights)
+    except RuntimeError as error:
+        raise InputError(f"checkpoint: the weights in {file} do not fit the decoder that it names") from error
+    return decoder.eval(), _load_tokenizer(run_folder_of(file))
+
+
+def _load_tokenizer(folder: Path) -> Tokenizer:
+    if not (folder / "tokenizer.json").is_file() or not (folder / "run.json").is_file():
+        raise InputError(
+            f"checkpoint: {folder} lacks tokenizer.json or run.json; keep a checkpoint in the folder of its run"
+        )
+    return Tokenizer.load(folder / "tokenizer.json", eos_token=read_record(folder)["tokenizer"]["eos_token"])

@@ -1,0 +1,63 @@
+"""The command table of `polycom`; each command's module is imported only when called."""
+
+import difflib
+import importlib
+import sys
+
+COMMANDS = {
+    "prepare": "turn text into token shards",
+    "fit": "train, with validation, checkpoints and downstream tasks",
+    "validate": "losses per domain of a checkpoint",
+    "evaluate": "lm-eval tasks on a checkpoint",
+    "generate": "continue a prompt from a checkpoint",
+}
+MODULES = {"validate": "fit"}  # commands that share a module with another
+
+
+def main() -> None:
+    """Runs the command named by the first argument; exits with code 2 and one line for a user's mistake."""
+    command = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if command in ("-h", "--help"):
+        print(_help())
+        return
+    if command == "--version":
+        from lightning_polycom import __version__
+
+        print(__version__)
+        return
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"commands: {', '.join(COMMANDS)}"
+        _fail(f"unknown command '{command}'; {hint}")
+    _run(command)
+
+
+def _run(command: str) -> None:
+    from lightning_polycom.errors import InputError
+
+    module = importlib.import_module(f"lightning_polycom.commands.{MODULES.get(command, command)}")
+    try:
+        module.main()
+    except InputError as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> None:
+    print(f"polycom: error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _help() -> str:
+    lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: polycom COMMAND [OPTIONS]",
+            "",
+            "Pretrain language models with polynomial activations and measure whether they are better.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "polycom COMMAND --help shows a command's options. A first run: polycom fit --config configs/quickstart.yaml",
+        ]
+    )

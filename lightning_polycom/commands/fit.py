@@ -1,0 +1,138 @@
+"""`polycom fit` and `polycom validate`: LightningCLI with our module, data and callbacks."""
+
+import sys
+import warnings
+from typing import Any, NoReturn
+
+import jsonargparse
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from omegaconf.errors import OmegaConfBaseException
+
+from lightning_polycom.callbacks import (
+    Coefficients,
+    DownstreamEvaluation,
+    RunRecord,
+    RunSummary,
+    StepCheckpoint,
+    StepProgress,
+    Throughput,
+)
+from lightning_polycom.checkpoints import locate_checkpoint
+from lightning_polycom.checkpoints.load import read_checkpoint
+from lightning_polycom.commands.parsing import PARSER_MODE, empty_sections, known_keys, one_line_error
+from lightning_polycom.data.datamodule import TokenDataModule
+from lightning_polycom.errors import InputError
+from lightning_polycom.training.dry_run import print_plan
+from lightning_polycom.training.module import LanguageModel
+from lightning_polycom.training.run_folder import RunConfig, resolve_run_folder
+from lightning_polycom.training.scalars import MetricsFile
+
+TRAINER_DEFAULTS = {
+    "max_epochs": -1,
+    "check_val_every_n_epoch": None,
+    "val_check_interval": 1000,
+    "log_every_n_steps": 10,
+    "num_sanity_val_steps": 0,
+    "gradient_clip_val": 1.0,
+    "use_distributed_sampler": False,
+    "enable_model_summary": False,
+}
+
+
+class Parser(LightningArgumentParser):
+    """LightningCLI's parser with errors of one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """One line, exit code 2."""
+        one_line_error(self, message)
+
+
+class PolycomCLI(LightningCLI):
+    """Adds the run's folder, checkpoints, downstream evaluation and the dry run to LightningCLI."""
+
+    def __init__(self) -> None:
+        # Resolves ${...} after all files and overrides are merged, from the root of the file.
+        jsonargparse.set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
+        super().__init__(
+            LanguageModel,
+            TokenDataModule,
+            save_config_callback=RunRecord,
+            parser_class=Parser,
+            parser_kwargs={"parser_mode": PARSER_MODE},
+            seed_everything_default=1234,
+            trainer_defaults=TRAINER_DEFAULTS,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The Trainer's methods that are commands, and their arguments that are not options."""
+        hidden = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule", "weights_only"}
+        return {"fit": hidden, "validate": hidden}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The sections run, checkpoint and evaluation, and --dry_run."""
+        parser.add_class_arguments(RunConfig, "run")
+        parser.add_lightning_class_args(StepCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(DownstreamEvaluation, "evaluation")
+        parser.add_argument("--dry_run", action="store_true", help="Print what the run would be, and stop.")
+
+    def _parse_ckpt_path(self) -> None:
+        """Not LightningCLI's, which overwrites the model's settings with the checkpoint's."""
+
+    def before_instantiate_classes(self) -> None:
+        """Finds the checkpoint, and refuses sections that hold no key, which the parser lets pass."""
+        settings = self.config[self.subcommand]
+        known = known_keys(self._parser(self.subcommand))
+        for path in settings.config or []:
+            for key in empty_sections(str(path)):
+                if key not in known:
+                    raise InputError(f"{path}: unknown key '{key}'; see polycom {self.subcommand} --help")
+        self.checkpoint = locate_checkpoint(settings.ckpt_path) if settings.ckpt_path else None
+        if self.checkpoint is not None:
+            read_checkpoint(self.checkpoint)
+            settings.ckpt_path = str(self.checkpoint)
+
+    def instantiate_trainer(self, **kwargs: Any):
+        """Puts the loggers and callbacks of every run in place, under the run's folder."""
+        settings = self.config_init[self.subcommand]
+        folder = resolve_run_folder(settings.run, self.checkpoint)
+        trainer = settings.trainer
+        callbacks = list(trainer.callbacks or [])
+        if self.subcommand == "fit":
+            callbacks += [Coefficients(), Throughput(), StepProgress(), RunSummary()]
+            loggers = [TensorBoardLogger(folder, name="tb", version="", default_hp_metric=False), MetricsFile(folder)]
+        else:
+            callbacks, loggers = [*callbacks, StepProgress()], False
+        chosen = {"default_root_dir": str(folder), "callbacks": callbacks}
+        if trainer.logger is None:
+            chosen["logger"] = loggers
+        return super().instantiate_trainer(**chosen, **kwargs)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if self.config[subcommand].dry_run:
+            print_plan(self.model, self.datamodule, self.trainer)
+            return
+        super()._run_subcommand(subcommand)
+
+
+def main() -> None:
+    """Entry point of both commands; what the user typed stays in sys.argv for the processes Lightning launches."""
+    _quieten()
+    try:
+        PolycomCLI()
+    except OmegaConfBaseException as error:
+        raise InputError(f"config: {str(error).splitlines()[0]}; correct the ${{...}} reference") from error
+
+
+def _quieten() -> None:
+    """Hides warnings that no user of this command can act on."""
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+    warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Token windows as batches: the endless training stream and the finite validation windows of one rank.
+
+A batch is a dict: `input_ids` and `labels`, int64 (micro_batch_size, sequence_length), labels being the inputs one
+token later; a training batch also has `num_step_targets`, the number of targets in the whole optimizer step, over all
+ranks and micro-batches, by which the loss is divided.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from lightning_polycom.data.order import SampleOrder
+from lightning_polycom.data.shards import TokenShards
+from lightning_polycom.errors import InputError
+
+IGNORE_INDEX = -100  # torch's own default for targets that do not count
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How a global batch is cut: `accumulation` micro-batches on each of `world_size` ranks.
+
+    Raises:
+        InputError: the global batch is no multiple of micro_batch_size * world_size.
+    """
+
+    global_batch_size: int
+    micro_batch_size: int
+    world_size: int
+
+    def __post_init__(self) -> None:
+        for name in ("global_batch_size", "micro_batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"data.{name}: found {getattr(self, name)}; it must be at least 1")
+        if self.global_batch_size % (self.micro_batch_size * self.world_size):
+            raise InputError(
+                f"data.global_batch_size: {self.global_batch_size} is no multiple of micro_batch_size "
+                f"{self.micro_batch_size} x {self.world_size} ranks; change one of them"
+            )
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches per rank and optimizer step."""
+        return self.global_batch_size // (self.micro_batch_size * self.world_size)
+
+
+class TrainingStream:
+    """One rank's share of the global sample stream, endless, starting at any global sample position.
+
+    Step t of any run trains on samples [t * global_batch_size, (t + 1) * global_batch_size) of the order, whatever
+    the micro-batch and the number of ranks.
+    """
+
+    def __init__(
+        self, shards: TokenShards, order: SampleOrder, sequence_length: int, plan: BatchPlan, rank: int, start: int
+    ):
+        self.shards, self.order, self.sequence_length = shards, order, sequence_length
+        self.plan, self.rank, self.start = plan, rank, start
+        self.wait_seconds = 0.0  # time that training spent waiting for batches
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        position, plan = self.start, self.plan
+        while True:
+            for part in range(plan.accumulation):
+                first = position + (part * plan.world_size + self.rank) * plan.micro_batch_size
+                yield self._batch(self.order.indices(first, plan.micro_batch_size))
+            position += plan.global_batch_size
+
+    def _batch(self, samples: np.ndarray) -> dict[str, Any]:
+        started = time.perf_counter()
+        tokens = self.shards.read_batch(samples * self.sequence_length, self.sequence_length + 1)
+        batch: dict[str, Any] = _shift(torch.from_numpy(tokens))
+        batch["num_step_targets"] = self.plan.global_batch_size * self.sequence_length
+        self.wait_seconds += time.perf_counter() - started
+        return batch
+
+
+class ValidationWindows:
+    """One rank's share of a domain's windows, each target scored exactly once over all ranks.
+
+    Windows follow each other without overlap; the last one and the batches that fill up the last round are padded
+    with IGNORE_INDEX labels, so that every rank makes the same number of steps.
+    """
+
+    def __init__(
+        self,
+        shards: TokenShards,
+        sequence_length: int,
+        batch_size: int,
+        rank: int,
+        world_size: int,
+        max_tokens: int | None,
+    ):
+        self.shards, self.sequence_length, self.batch_size = shards, sequence_length, batch_size
+        self.rank, self.world_size = rank, world_size
+        self.num_targets = min(shards.num_tokens - 1, max_tokens or shards.num_tokens)
+
+    def __len__(self) -> int:
+        windows = -(-self.num_targets // self.sequence_length)
+        return -(-windows // (self.batch_size * self.world_size))
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for round_ in range(len(self)):
+            first = (round_ * self.world_size + self.rank) * self.batch_size
+            windows = [self._window(first + row) for row in range(self.batch_size)]
+            yield {key: torch.stack([window[key] for window in windows]) for key in windows[0]}
+
+    def _window(self, index: int) -> dict[str, torch.Tensor]:
+        start = index * self.sequence_length
+        length = max(0, min(self.sequence_length, self.num_targets - start))
+        tokens = torch.zeros(self.sequence_length + 1, dtype=torch.int64)
+        if length:
+            tokens[: length + 1] = torch.from_numpy(self.shards.read(start, length + 1).astype(np.int64))
+        window = _shift(tokens)
+        window["labels"][length:] = IGNORE_INDEX
+        return window
+
+
+def _shift(tokens: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Inputs and next-token labels from windows one token longer."""
+    return {"input_ids": tokens[..., :-1], "labels": tokens[..., 1:].clone()}

@@ -1,0 +1,150 @@
+"""Token shards as a LightningDataModule whose position is one integer."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from lightning_polycom.data.batches import BatchPlan, TrainingStream, ValidationWindows
+from lightning_polycom.data.manifest import Manifest
+from lightning_polycom.data.order import SampleOrder
+from lightning_polycom.data.prepare import PrepareConfig, prepare
+from lightning_polycom.data.shards import TokenShards, open_shards
+from lightning_polycom.errors import InputError
+
+
+class TokenDataModule(L.LightningDataModule):
+    """Serves windows of `sequence_length` tokens from prepared shards.
+
+    The unit is the optimizer step: gradient accumulation is derived from the global batch, the micro-batch and the
+    number of ranks, and the trainer's `val_check_interval` counts optimizer steps.
+
+    Args:
+        folder: A folder written by `polycom prepare`; with `prepare` set, it is made or brought up to date first.
+        sequence_length: Tokens per sample.
+        global_batch_size: Sequences per optimizer step, over all ranks and micro-batches.
+        micro_batch_size: Sequences per rank and forward pass.
+        validation_batch_size: Sequences per rank and validation pass; default micro_batch_size.
+        max_validation_tokens: Validate on at most this many tokens of each domain; default all.
+        max_tokens: Train on this many tokens, rounded up to whole steps, instead of trainer.max_steps.
+        seed: Seed of the sample order.
+        prepare: How to make the shards if they are missing or were made otherwise; null to only use what is there.
+
+    Raises:
+        InputError: shards missing, truncated or too short, a batch that does not divide, a resume on other data.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        sequence_length: int = 1024,
+        global_batch_size: int = 64,
+        micro_batch_size: int = 8,
+        validation_batch_size: int | None = None,
+        max_validation_tokens: int | None = None,
+        max_tokens: int | None = None,
+        seed: int = 1234,
+        prepare: PrepareConfig | None = None,
+    ):
+        super().__init__()
+        self.folder, self.sequence_length, self.seed = Path(folder), sequence_length, seed
+        self.global_batch_size, self.micro_batch_size = global_batch_size, micro_batch_size
+        self.validation_batch_size = validation_batch_size or micro_batch_size
+        self.max_validation_tokens, self.max_tokens = max_validation_tokens, max_tokens
+        self.prepare_config = prepare
+        self.position = 0  # global samples trained on before this start
+        self._first_step = 0  # the optimizer step at which this start began
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens per optimizer step, over all ranks."""
+        return self.global_batch_size * self.sequence_length
+
+    @property
+    def max_steps(self) -> int | None:
+        """Optimizer steps that `max_tokens` asks for, or None."""
+        return None if self.max_tokens is None else -(-self.max_tokens // self.tokens_per_step)
+
+    @property
+    def samples_trained(self) -> int:
+        """Global samples trained on since the run's very first step: the position in the sample stream."""
+        return self.position + (self.trainer.global_step - self._first_step) * self.global_batch_size
+
+    @property
+    def wait_seconds(self) -> float:
+        """Time that this start's training spent waiting for batches."""
+        return self._stream.wait_seconds
+
+    def prepare_data(self) -> None:
+        """Makes the shards on one process of each node, or finds them up to date by their fingerprint."""
+        if self.prepare_config is not None:
+            prepare(self.prepare_config, self.folder)
+
+    def setup(self, stage: str) -> None:
+        """Opens the shards and fits the trainer's step counters to the global batch."""
+        self.manifest = Manifest.load(self.folder)
+        self.validation_domains = self.manifest.domains("validation")
+        trainer = self.trainer
+        if stage == "fit":
+            self.plan = BatchPlan(self.global_batch_size, self.micro_batch_size, trainer.world_size)
+            self.train_shards = open_shards(self.folder, "train")
+            trainer.accumulate_grad_batches = self.plan.accumulation
+            if isinstance(trainer.val_check_interval, int):
+                trainer.val_check_interval *= self.plan.accumulation
+            if self.max_steps is not None:
+                trainer.fit_loop.epoch_loop.max_steps = self.max_steps
+
+    def train_dataloader(self) -> TrainingStream:
+        """The training stream of this rank, from the restored position on."""
+        shards, trainer = self.train_shards, self.trainer
+        num_samples = (shards.num_tokens - 1) // self.sequence_length
+        if num_samples < 1:
+            raise InputError(
+                f"data.sequence_length: {self.sequence_length} is longer than the {shards.num_tokens} training tokens "
+                f"in {self.folder}; prepare more text or shorten it"
+            )
+        self._first_step = trainer.global_step
+        order = SampleOrder(num_samples, self.seed, self.manifest.fingerprint)
+        self._stream = TrainingStream(
+            shards, order, self.sequence_length, self.plan, trainer.global_rank, self.position
+        )
+        return self._stream
+
+    def val_dataloader(self) -> list[ValidationWindows]:
+        """One loader per validation domain, in the order of `validation_domains`."""
+        rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        return [
+            ValidationWindows(
+                self.validation_shards(domain),
+                self.sequence_length,
+                self.validation_batch_size,
+                rank,
+                world_size,
+                self.max_validation_tokens,
+            )
+            for domain in self.validation_domains
+        ]
+
+    def validation_shards(self, domain: str) -> TokenShards:
+        """The held-out shards of one domain."""
+        return open_shards(self.folder, "validation", domain)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the sample stream, and what it is a position in."""
+        return {
+            "samples": self.samples_trained,
+            "fingerprint": self.manifest.fingerprint,
+            "seed": self.seed,
+            "sequence_length": self.sequence_length,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continues the stream where the checkpoint stopped; other data or order is an error, not a silent restart."""
+        now = {"fingerprint": self.manifest.fingerprint, "seed": self.seed, "sequence_length": self.sequence_length}
+        for key, value in now.items():
+            if state_dict[key] != value:
+                raise InputError(
+                    f"data: the checkpoint was trained on {key} {state_dict[key]}, this run has {value} in "
+                    f"{self.folder}; resume with the same data, or start a new run"
+                )
+        self.position = state_dict["samples"]

@@ -1,0 +1,46 @@
+"""Causal self-attention with rotary positions, optional grouped-query heads and QK-norm."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_polycom.model.config import DecoderConfig
+from lightning_polycom.model.normalization import RMSNorm
+from lightning_polycom.model.rotary import rotate
+
+
+class Attention(nn.Module):
+    """Multi-head causal attention by `scaled_dot_product_attention`; no biases."""
+
+    def __init__(self, config: DecoderConfig):
+        super().__init__()
+        self.head_size, self.qk_norm = config.head_size, config.qk_norm
+        key_value_size = config.key_value_heads * config.head_size
+        self.query = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.key = nn.Linear(config.hidden_size, key_value_size, bias=False)
+        self.value = nn.Linear(config.hidden_size, key_value_size, bias=False)
+        self.output = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        if config.qk_norm != "none":
+            over_head = config.qk_norm == "head"
+            self.query_norm = RMSNorm(config.head_size if over_head else config.hidden_size, config.norm_eps)
+            self.key_norm = RMSNorm(config.head_size if over_head else key_value_size, config.norm_eps)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+        """(batch, sequence, hidden_size) and the rotary table -> (batch, sequence, hidden_size)."""
+        query, key, value = self.query(x), self.key(x), self.value(x)
+        if self.qk_norm == "width":
+            query, key = self.query_norm(query), self.key_norm(key)
+        query, key, value = (self._heads(t) for t in (query, key, value))
+        if self.qk_norm == "head":
+            query, key = self.query_norm(query), self.key_norm(key)
+        attended = F.scaled_dot_product_attention(
+            rotate(query, rotary),
+            rotate(key, rotary),
+            value,
+            is_causal=True,
+            enable_gqa=key.shape[1] != query.shape[1],
+        )
+        return self.output(attended.transpose(1, 2).flatten(2))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """(batch, sequence, heads * head_size) -> (batch, heads, sequence, head_size)."""
+        return x.unflatten(-1, (-1, self.head_size)).transpose(1, 2)

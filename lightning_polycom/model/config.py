@@ -1,0 +1,157 @@
+"""The decoder's shape, and what follows from it: widths, parameters, FLOPs."""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from lightning_polycom.activations import ActivationConfig, activation_class, build_activation
+from lightning_polycom.errors import InputError
+
+
+@dataclass(frozen=True)
+class InitializationConfig:
+    """How weight matrices start; norms start at 1, coefficients as their activation says.
+
+    Args:
+        distribution: `normal` (the paper's dense models) or `truncated_normal`, cut at 3 standard deviations (OLMoE).
+        standard_deviation: Default sqrt(2 / (5 hidden_size)), the paper's dense value.
+        scale_residual_outputs: Divides attention-out and feed-forward-out by sqrt(2 num_layers).
+    """
+
+    distribution: Literal["normal", "truncated_normal"] = "normal"
+    standard_deviation: float | None = None
+    scale_residual_outputs: bool = True
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """A Llama-style decoder; every size that can be derived is derived here, not in YAML.
+
+    Args:
+        vocab_size: Rows of the embedding; at least the tokenizer's vocabulary.
+        hidden_size: Width of the residual stream.
+        num_layers: Number of blocks.
+        num_heads: Query heads; the head size is hidden_size / num_heads.
+        intermediate_size: Feed-forward width of a two-matrix feed-forward. A gated activation gets two thirds of it.
+        activation: The feed-forward activation.
+        num_key_value_heads: Key and value heads; default num_heads. Fewer are grouped-query attention.
+        max_sequence_length: Longest context, in tokens.
+        rope_theta: Base of the rotary positions.
+        norm_eps: Added to the mean square inside RMSNorm's root.
+        qk_norm: RMSNorm on queries and keys: none, over each `head`, or over the whole `width` (OLMoE).
+        tie_embeddings: One matrix for embedding and output head.
+        gated_size_multiple: A gated feed-forward's width is rounded to a multiple of this.
+        initialization: How the weights start.
+
+    Raises:
+        InputError: sizes that do not fit each other.
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    intermediate_size: int
+    activation: ActivationConfig = field(default_factory=ActivationConfig)
+    num_key_value_heads: int | None = None
+    max_sequence_length: int = 4096
+    rope_theta: float = 10000.0
+    norm_eps: float = 1e-5
+    qk_norm: Literal["none", "head", "width"] = "none"
+    tie_embeddings: bool = False
+    gated_size_multiple: int = 8
+    initialization: InitializationConfig = field(default_factory=InitializationConfig)
+
+    def __post_init__(self) -> None:
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "num_layers",
+            "num_heads",
+            "intermediate_size",
+            "max_sequence_length",
+        ):
+            if getattr(self, name) < 1:
+                raise InputError(f"decoder.{name}: found {getattr(self, name)}; it must be at least 1")
+        if self.hidden_size % (2 * self.num_heads):
+            raise InputError(
+                f"decoder.num_heads: hidden_size {self.hidden_size} over {self.num_heads} heads is no even head size; "
+                "choose num_heads so that hidden_size is a multiple of 2 * num_heads"
+            )
+        if self.num_heads % self.key_value_heads:
+            raise InputError(
+                f"decoder.num_key_value_heads: {self.key_value_heads} does not divide num_heads {self.num_heads}"
+            )
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "DecoderConfig":
+        """Rebuilds a config from `dataclasses.asdict`, as stored in checkpoints.
+
+        Raises:
+            InputError: a key that this version does not know.
+        """
+        unknown = set(values) - {f.name for f in fields(cls)}
+        if unknown:
+            raise InputError(f"decoder: unknown keys {sorted(unknown)}; was it written by another version?")
+        nested = {"activation": ActivationConfig, "initialization": InitializationConfig}
+        return cls(**{k: nested[k](**v) if k in nested and isinstance(v, dict) else v for k, v in values.items()})
+
+    @property
+    def head_size(self) -> int:
+        """Channels per attention head."""
+        return self.hidden_size // self.num_heads
+
+    @property
+    def key_value_heads(self) -> int:
+        """Number of key and value heads."""
+        return self.num_key_value_heads or self.num_heads
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether the feed-forward has a gate, hence three matrices."""
+        return activation_class(self.activation.name).gated
+
+    @property
+    def feed_forward_size(self) -> int:
+        """The feed-forward's real width: intermediate_size, or two thirds of it, rounded, if gated."""
+        if not self.is_gated:
+            return self.intermediate_size
+        multiple = self.gated_size_multiple
+        return max(multiple, round(self.intermediate_size * 2 / 3 / multiple) * multiple)
+
+    @property
+    def feed_forward_mismatch(self) -> float:
+        """Relative difference of the feed-forward's matrix parameters from the two-matrix count; 0 if not gated."""
+        matrices = 3 if self.is_gated else 2
+        return matrices * self.feed_forward_size / (2 * self.intermediate_size) - 1
+
+    @property
+    def num_matrix_parameters(self) -> int:
+        """Parameters of the blocks' matrices and the output head: those that cost a multiply-add per token."""
+        attention = 2 * self.hidden_size * self.head_size * (self.num_heads + self.key_value_heads)
+        feed_forward = (3 if self.is_gated else 2) * self.hidden_size * self.feed_forward_size
+        return self.num_layers * (attention + feed_forward) + self.vocab_size * self.hidden_size
+
+    @property
+    def num_parameters(self) -> int:
+        """All trainable parameters; a tied head is counted once."""
+        qk_norms = {"none": 0, "head": 2 * self.head_size}.get(
+            self.qk_norm, self.head_size * (self.num_heads + self.key_value_heads)
+        )
+        activation = sum(p.numel() for p in build_activation(self.activation).parameters())
+        vectors = self.num_layers * (2 * self.hidden_size + qk_norms + activation) + self.hidden_size
+        embedding = 0 if self.tie_embeddings else self.vocab_size * self.hidden_size
+        return self.num_matrix_parameters + vectors + embedding
+
+    @property
+    def num_active_parameters(self) -> int:
+        """Parameters that take part in one token's computation; all of them in a dense decoder."""
+        return self.num_parameters
+
+    def flops_per_token(self, sequence_length: int) -> int:
+        """Training FLOPs of one token, forward and backward, as PaLM counts them (appendix B).
+
+        Six per matrix parameter (the embedding is a look-up and costs none; a tied head costs its product) plus
+        12 num_layers hidden_size sequence_length for attention, not halved for the causal mask. Element-wise work is
+        left out: it is bandwidth, not arithmetic.
+        """
+        return 6 * self.num_matrix_parameters + 12 * self.num_layers * self.hidden_size * sequence_length

@@ -1,0 +1,60 @@
+"""The decoder: embedding, pre-norm blocks, final norm, output head."""
+
+import torch
+from torch import Tensor, nn
+
+from lightning_polycom.model.attention import Attention
+from lightning_polycom.model.config import DecoderConfig
+from lightning_polycom.model.feed_forward import FeedForward
+from lightning_polycom.model.normalization import RMSNorm
+from lightning_polycom.model.rotary import rotary_table
+
+
+class Block(nn.Module):
+    """One pre-norm block: attention, then feed-forward, each added to the residual stream."""
+
+    def __init__(self, config: DecoderConfig):
+        super().__init__()
+        self.attention_norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.attention = Attention(config)
+        self.feed_forward_norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.feed_forward = FeedForward(config)
+
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+        """(batch, sequence, hidden_size) -> same shape."""
+        x = x + self.attention(self.attention_norm(x), rotary)
+        return x + self.feed_forward(self.feed_forward_norm(x))
+
+
+class Decoder(nn.Module):
+    """A Llama-style causal language model.
+
+    Built on the meta device it holds no memory; `initialization.initialize` fills it.
+    """
+
+    def __init__(self, config: DecoderConfig):
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.norm = RMSNorm(config.hidden_size, config.norm_eps)
+        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.tie_embeddings()
+
+    def tie_embeddings(self) -> None:
+        """Makes the head share the embedding's matrix, if the config says so; again after `to_empty`."""
+        if self.config.tie_embeddings:
+            self.head.weight = self.embedding.weight
+
+    def hidden_states(self, input_ids: Tensor) -> Tensor:
+        """(batch, sequence) int64 -> the normalised last hidden states (batch, sequence, hidden_size)."""
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+        rotary = rotary_table(positions, self.config.head_size, self.config.rope_theta)
+        x = self.embedding(input_ids)
+        for block in self.blocks:
+            x = block(x, rotary)
+        return self.norm(x)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """(batch, sequence) int64 -> logits (batch, sequence, vocab_size)."""
+        return self.head(self.hidden_states(input_ids))

@@ -1,0 +1,51 @@
+"""Initial weights as a pure function of (seed, parameter name): the same for any device, rank count or arm."""
+
+import math
+import zlib
+
+import torch
+from torch import Tensor, nn
+
+from lightning_polycom.activations.modules import Activation
+from lightning_polycom.model.config import DecoderConfig
+from lightning_polycom.model.decoder import Decoder
+from lightning_polycom.model.normalization import RMSNorm
+
+
+def initialize(decoder: Decoder, seed: int) -> None:
+    """Fills every parameter in place, as the paper does.
+
+    A parameter's values depend on the seed, its own name and its shape only. So two decoders that differ in the
+    activation start with the same values everywhere else, and so do replicas and shards.
+    """
+    for module in decoder.modules():
+        if isinstance(module, RMSNorm):
+            nn.init.ones_(module.weight)
+        elif isinstance(module, Activation):
+            module.reset_parameters()
+    for name, parameter in decoder.named_parameters():
+        if parameter.ndim >= 2:
+            values = _random_matrix(parameter.shape, _deviation(name, decoder.config), decoder.config, seed, name)
+            with torch.no_grad():
+                parameter.copy_(values)
+
+
+def _deviation(name: str, config: DecoderConfig) -> float:
+    """The standard deviation of the matrix called `name`."""
+    deviation = config.initialization.standard_deviation
+    if deviation is None:
+        deviation = math.sqrt(2 / (5 * config.hidden_size))
+    feeds_residual = name.endswith(("attention.output.weight", "feed_forward.down.weight"))
+    if config.initialization.scale_residual_outputs and feeds_residual:
+        deviation /= math.sqrt(2 * config.num_layers)
+    return deviation
+
+
+def _random_matrix(shape: torch.Size, deviation: float, config: DecoderConfig, seed: int, name: str) -> Tensor:
+    """An fp32 CPU tensor drawn from the configured distribution with a generator of its own."""
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}".encode()))
+    values = torch.empty(shape, dtype=torch.float32)
+    if config.initialization.distribution == "normal":
+        return values.normal_(0, deviation, generator=generator)
+    cut = 3 * deviation
+    return nn.init.trunc_normal_(values, 0, deviation, -cut, cut, generator=generator)

@@ -1,0 +1,64 @@
+"""What a run would be, before anything is trained."""
+
+from pathlib import Path
+
+import lightning as L
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from lightning_polycom.data.batches import BatchPlan
+from lightning_polycom.data.datamodule import TokenDataModule
+from lightning_polycom.data.manifest import Manifest
+from lightning_polycom.model import Decoder
+from lightning_polycom.training.module import LanguageModel
+from lightning_polycom.training.schedules import build_schedule
+
+
+def print_plan(model: LanguageModel, data: TokenDataModule, trainer: L.Trainer) -> None:
+    """Prints parameters, FLOPs, tokens, steps, memory and data of a run, building the decoder on the meta device.
+
+    Raises:
+        InputError: settings that a real run would refuse too.
+    """
+    table = Table("", "", show_header=False, title="Dry run", title_justify="left")
+    for name, value in plan_rows(model, data, trainer):
+        table.add_row(name, value)
+    Console().print(table)
+
+
+def plan_rows(model: LanguageModel, data: TokenDataModule, trainer: L.Trainer) -> list[tuple[str, str]]:
+    """The plan as (name, value) pairs."""
+    config = model.decoder_config
+    with torch.device("meta"):
+        Decoder(config)
+    plan = BatchPlan(data.global_batch_size, data.micro_batch_size, trainer.world_size)
+    steps = data.max_steps or trainer.max_steps
+    build_schedule(model.schedule_config, steps, data.tokens_per_step)
+    flops, tokens = config.flops_per_token(data.sequence_length), steps * data.tokens_per_step
+    mismatch = f", {config.feed_forward_mismatch:+.2%} parameters against two matrices" if config.is_gated else ""
+    return [
+        ("activation", f"{config.activation.name}, width {config.feed_forward_size}{mismatch}"),
+        ("parameters", f"{config.num_parameters:,}"),
+        ("active parameters", f"{config.num_active_parameters:,}"),
+        ("FLOPs per token", f"{flops:,} (forward and backward, sequence {data.sequence_length:,})"),
+        ("steps", f"{steps:,}" if steps > 0 else "no end; set trainer.max_steps or data.max_tokens"),
+        ("tokens per step", f"{data.tokens_per_step:,}"),
+        ("tokens", f"{tokens:,}" if steps > 0 else "no end"),
+        ("training FLOPs", f"{tokens * flops:.3e}" if steps > 0 else "no end"),
+        ("batch", f"{plan.micro_batch_size} sequences x {plan.world_size} ranks x {plan.accumulation} micro-batches"),
+        (
+            "weights and optimizer",
+            f"{16 * config.num_parameters / 2**30:.2f} GiB (fp32: weight, gradient, two moments)",
+        ),
+        ("data", _data_row(data)),
+        ("run folder", str(Path(trainer.default_root_dir))),
+    ]
+
+
+def _data_row(data: TokenDataModule) -> str:
+    if not (data.folder / "manifest.json").exists():
+        return f"{data.folder}: not prepared yet"
+    manifest = Manifest.load(data.folder)
+    tokens = sum(shard.num_tokens for shard in manifest.shards if shard.split == "train")
+    return f"{data.folder}: {tokens:,} training tokens, fingerprint {manifest.fingerprint[:12]}"

@@ -1,0 +1,155 @@
+"""The LightningModule: one decoder, its loss, its optimizer."""
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from lightning_polycom.errors import InputError
+from lightning_polycom.model import Decoder, DecoderConfig
+from lightning_polycom.model.initialization import initialize
+from lightning_polycom.model.loss import next_token_loss
+from lightning_polycom.training.domain_loss import DomainLoss, loss_scalars
+from lightning_polycom.training.optimizers import OptimizerConfig, build_optimizer
+from lightning_polycom.training.schedules import ScheduleConfig, build_schedule
+
+
+class LanguageModel(L.LightningModule):
+    """Trains a decoder on next-token prediction.
+
+    Args:
+        decoder: The decoder's shape.
+        optimizer: AdamW's settings.
+        schedule: The learning rate over the run.
+        z_loss_weight: Weight of mean log(Z)^2 added to the loss; 0 leaves it out.
+        seed: Seed of the initial weights, which are a function of it and of each parameter's name.
+    """
+
+    def __init__(
+        self,
+        decoder: DecoderConfig,
+        optimizer: OptimizerConfig = OptimizerConfig(),
+        schedule: ScheduleConfig = ScheduleConfig(),
+        z_loss_weight: float = 0.0,
+        seed: int = 1234,
+    ):
+        super().__init__()
+        # Plain types, so that a checkpoint loads with weights_only=True.
+        self.save_hyperparameters(
+            {
+                "decoder": asdict(decoder),
+                "optimizer": asdict(optimizer),
+                "schedule": asdict(schedule),
+                "z_loss_weight": z_loss_weight,
+                "seed": seed,
+            }
+        )
+        self.decoder_config, self.optimizer_config, self.schedule_config = decoder, optimizer, schedule
+        self.z_loss_weight, self.seed = z_loss_weight, seed
+        self.decoder: Decoder | None = None
+        self._step_sums: Tensor | None = None
+
+    def configure_model(self) -> None:
+        """Builds the decoder on the meta device, then fills it where it will live."""
+        if self.decoder is not None:
+            return
+        with torch.device("meta"):
+            self.decoder = Decoder(self.decoder_config)
+        self.decoder.to_empty(device=self.trainer.strategy.root_device)
+        self.decoder.tie_embeddings()
+        initialize(self.decoder, self.seed)
+
+    def setup(self, stage: str) -> None:
+        """Makes one loss accumulator for each validation domain, and checks that the tokens fit the embedding."""
+        data = self.trainer.datamodule
+        vocabulary = data.manifest.tokenizer.vocab_size
+        if vocabulary > self.decoder_config.vocab_size:
+            raise InputError(
+                f"decoder.vocab_size: {self.decoder_config.vocab_size} is less than the {vocabulary} tokens of "
+                f"{data.folder}/tokenizer.json; set it to {vocabulary} or more"
+            )
+        self.domain_losses = torch.nn.ModuleList(DomainLoss() for _ in data.validation_domains)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """(batch, sequence) int64 -> logits (batch, sequence, vocab_size)."""
+        return self.decoder(input_ids)
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """The micro-batch's share of the step's mean loss.
+
+        The sum is divided by the targets of the whole optimizer step. Lightning divides by the micro-batches and the
+        ranks' gradients are averaged, so both factors are put back here.
+        """
+        sums = next_token_loss(self(batch["input_ids"]), batch["labels"], with_z_loss=self.z_loss_weight > 0)
+        self._count(torch.stack(sums[:2]).detach() / batch["num_step_targets"])
+        total = sums.negative_log_likelihood + self.z_loss_weight * sums.squared_log_normalizer
+        return total / batch["num_step_targets"] * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Logs the loss of the whole step at the trainer's logging interval."""
+        sums, self._step_sums = self._step_sums, None
+        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps:
+            return
+        loss, z_loss = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+        self.log("train/loss", loss)
+        if self.z_loss_weight > 0:
+            self.log("train/z_loss", z_loss)
+        self.log("optim/lr", optimizer.param_groups[0]["lr"])
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips the global norm and logs its value before clipping.
+
+        Replaces Lightning's own, which refuses a fused optimizer under mixed precision.
+        """
+        if gradient_clip_algorithm not in (None, "norm"):
+            raise InputError(
+                f"trainer.gradient_clip_algorithm: found '{gradient_clip_algorithm}'; only norm is supported"
+            )
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
+        self.log("optim/grad_norm", norm)
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Adds the batch's sums to its domain."""
+        sums = next_token_loss(self(batch["input_ids"]), batch["labels"])
+        self.domain_losses[dataloader_idx].update(sums.negative_log_likelihood, sums.num_tokens)
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs every domain's loss, perplexity and bits per byte, and their unweighted mean loss as val/loss."""
+        data, losses = self.trainer.datamodule, []
+        for domain, metric in zip(data.validation_domains, self.domain_losses, strict=True):
+            losses.append(metric.compute().item())
+            shards = data.validation_shards(domain)
+            self.log_dict(loss_scalars(domain, losses[-1], shards.num_tokens / shards.num_bytes))
+            metric.reset()
+        self.log("val/loss", sum(losses) / len(losses), prog_bar=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW with the schedule stepped after each optimizer step."""
+        optimizer = build_optimizer(self.optimizer_config, self.decoder)
+        schedule = build_schedule(self.schedule_config, self.trainer.max_steps, self.trainer.datamodule.tokens_per_step)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint of another decoder, naming what differs."""
+        theirs = DecoderConfig.from_dict(checkpoint["hyper_parameters"]["decoder"])
+        differing = [
+            f"{name} {getattr(theirs, name)} (here {value})"
+            for name, value in vars(self.decoder_config).items()
+            if getattr(theirs, name) != value
+        ]
+        if differing:
+            raise InputError(
+                f"ckpt_path: the checkpoint is of another decoder: {', '.join(differing)}; resume with its own config"
+            )
+
+    def _count(self, sums: Tensor) -> None:
+        self._step_sums = sums if self._step_sums is None else self._step_sums + sums

@@ -1,0 +1,69 @@
+"""The one way in which numbers leave a run: every logger, at an explicit optimizer step."""
+
+import json
+import math
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from lightning_polycom.atomic import write_text
+
+
+def log_scalars(trainer: L.Trainer, scalars: dict[str, float], step: int | None = None) -> None:
+    """Writes `scalars` to all loggers at optimizer step `step` (default: steps completed) and to callback_metrics.
+
+    Values are Python floats, already reduced over ranks. Lightning's own `log` counts the step from 0 while training
+    and from 1 after it; here every tag has the number of completed steps.
+    """
+    step = trainer.global_step if step is None else step
+    for logger in trainer.loggers:
+        logger.log_metrics(scalars, step=step)
+    trainer.callback_metrics.update(scalars)
+
+
+class MetricsFile(Logger):
+    """Appends every logged value to metrics.jsonl: one object a line with `step`, `time` (seconds) and the values.
+
+    A value that is not finite is written as null, so that every line is JSON.
+    """
+
+    def __init__(self, folder: str | Path):
+        super().__init__()
+        self.path = Path(folder) / "metrics.jsonl"
+
+    @property
+    def name(self) -> str:
+        """Name of the logger."""
+        return "metrics"
+
+    @property
+    def version(self) -> str:
+        """Not versioned: the run's folder is."""
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Nothing: config.yaml has them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Appends one line."""
+        values = {key: value if math.isfinite(value) else None for key, value in metrics.items() if key != "epoch"}
+        if not values:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
+
+    @rank_zero_only
+    def discard_after(self, step: int) -> None:
+        """Drops the lines after optimizer step `step`, which a resumed run will write again."""
+        if self.path.exists():
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if json.loads(line)["step"] <= step]
+            write_text(self.path, "".join(line + "\n" for line in kept))
