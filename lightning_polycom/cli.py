@@ -58,6 +58,7 @@ def _help() -> str:
             "commands:",
             *lines,
             "",
-            "polycom COMMAND --help shows a command's options. A first run: polycom fit --config configs/quickstart.yaml",
+            "polycom COMMAND --help shows a command's options.",
+            "A first run: polycom fit --config configs/quickstart.yaml",
         ]
     )

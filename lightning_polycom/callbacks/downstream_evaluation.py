@@ -40,9 +40,9 @@ class DownstreamEvaluation(L.Callback):
         self.batch_tokens = batch_tokens
         self._loaded: LoadedTasks | None = None
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Loads the tasks: an unknown name or unreachable data is seen now, not at the first checkpoint."""
-        if not self.tasks:
+        if not self.tasks or stage != "fit":
             return
         from lightning_polycom.evaluation import load_tasks
 
@@ -51,6 +51,9 @@ class DownstreamEvaluation(L.Callback):
         for name, reason in self._loaded.failed.items():
             self._print(trainer, f"evaluation: task {name} is left out: {reason}")
         self._interval = self.every_n_steps or trainer.checkpoint_callback.every_n_steps
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """The step that a run starts or resumes from is not evaluated."""
         self._last_step = trainer.global_step
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.cli import SaveConfigCallback
 
 from lightning_polycom.atomic import atomic_path, write_json
 from lightning_polycom.training.scalars import MetricsFile
@@ -21,34 +20,31 @@ from lightning_polycom.training.scalars import MetricsFile
 PACKAGES = ("lightning-polycom", "torch", "lightning", "lm-eval", "tokenizers", "numpy")
 
 
-class RunRecord(SaveConfigCallback):
+class RunRecord(L.Callback):
     """Writes the resolved config.yaml, run.json and a copy of the tokenizer into the run's folder.
 
     run.json's `status` is `running` until training ends, then `finished` or the name of the exception, so that an
     unfinished run can be told from a finished one.
     """
 
-    def __init__(self, parser: Any, config: Any, **kwargs: Any):
-        super().__init__(parser, config, save_to_log_dir=False, overwrite=True)
-
-    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Writes config.yaml, the tokenizer and the first run.json, on the first rank, before training."""
-        if stage != "fit":
-            return
-        self._folder = Path(trainer.default_root_dir)
-        with atomic_path(self._folder / "config.yaml") as temporary:
-            self.parser.save(self.config, str(temporary), skip_none=False, overwrite=True)
-        data = trainer.datamodule
-        with atomic_path(self._folder / "tokenizer.json") as temporary:
-            shutil.copyfile(data.folder / data.manifest.tokenizer.file, temporary)
-        self._record = {"status": "running", **_facts(trainer, pl_module)}
-        write_json(self._folder / "run.json", self._record)
+    def __init__(self, parser: Any, config: Any):
+        self.parser, self.config = parser, config
+        self._record: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A resumed run forgets the metrics that it will write again."""
+        """Writes everything, on the first rank, once data, tasks and a checkpoint to resume were found good."""
+        if not trainer.is_global_zero:
+            return
+        folder, data = Path(trainer.default_root_dir), trainer.datamodule
+        with atomic_path(folder / "config.yaml") as temporary:
+            self.parser.save(self.config, str(temporary), skip_none=False, overwrite=True)
+        with atomic_path(folder / "tokenizer.json") as temporary:
+            shutil.copyfile(data.folder / data.manifest.tokenizer.file, temporary)
+        self._record = {"status": "running", **_facts(trainer, pl_module)}
+        write_json(folder / "run.json", self._record)
         for logger in trainer.loggers:
             if isinstance(logger, MetricsFile):
-                logger.discard_after(trainer.global_step)
+                logger.discard_after(trainer.global_step)  # a resumed run writes the rest again
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Marks the run as finished, or as stopped before its last step."""
@@ -59,9 +55,9 @@ class RunRecord(SaveConfigCallback):
         self._close(trainer, type(exception).__name__)
 
     def _close(self, trainer: L.Trainer, status: str) -> None:
-        if trainer.is_global_zero and hasattr(self, "_record"):
+        if self._record is not None:
             end = {"status": status, "steps": trainer.global_step, "ended": _now()}
-            write_json(self._folder / "run.json", {**self._record, **end})
+            write_json(Path(trainer.default_root_dir) / "run.json", {**self._record, **end})
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -57,8 +57,8 @@ def main() -> None:
 
 def evaluate(checkpoint: Path, options: EvaluateOptions) -> dict[str, str]:
     """Evaluates one checkpoint file; returns the tasks that failed, with the reason of each."""
-    folder, settings = run_folder_of(checkpoint), _settings(checkpoint, options)
     decoder, tokenizer = load_decoder(checkpoint)
+    folder, settings = run_folder_of(checkpoint), _settings(checkpoint, options)
     record = read_record(folder)
     loaded = load_tasks(
         settings["tasks"], settings["include_path"] or [], Path(record["data_folder"]), settings["num_fewshot"]

@@ -1,13 +1,15 @@
 """`polycom fit` and `polycom validate`: LightningCLI with our module, data and callbacks."""
 
+import argparse
+import logging
 import sys
 import warnings
 from typing import Any, NoReturn
 
 import jsonargparse
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
 
 from lightning_polycom.callbacks import (
     Coefficients,
@@ -18,6 +20,7 @@ from lightning_polycom.callbacks import (
     StepProgress,
     Throughput,
 )
+from lightning_polycom.callbacks.run_summary import domain_table
 from lightning_polycom.checkpoints import locate_checkpoint
 from lightning_polycom.checkpoints.load import read_checkpoint
 from lightning_polycom.commands.parsing import PARSER_MODE, empty_sections, known_keys, one_line_error
@@ -26,7 +29,7 @@ from lightning_polycom.errors import InputError
 from lightning_polycom.training.dry_run import print_plan
 from lightning_polycom.training.module import LanguageModel
 from lightning_polycom.training.run_folder import RunConfig, resolve_run_folder
-from lightning_polycom.training.scalars import MetricsFile
+from lightning_polycom.training.scalars import EventFiles, MetricsFile
 
 TRAINER_DEFAULTS = {
     "max_epochs": -1,
@@ -69,8 +72,11 @@ class PolycomCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The Trainer's methods that are commands, and their arguments that are not options."""
-        hidden = {"model", "train_dataloaders", "val_dataloaders", "dataloaders", "datamodule", "weights_only"}
-        return {"fit": hidden, "validate": hidden}
+        hidden = {"model", "datamodule", "ckpt_path", "weights_only"}
+        return {
+            "fit": hidden | {"train_dataloaders", "val_dataloaders"},
+            "validate": hidden | {"dataloaders", "verbose"},
+        }
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The sections run, checkpoint and evaluation, and --dry_run."""
@@ -78,6 +84,11 @@ class PolycomCLI(LightningCLI):
         parser.add_lightning_class_args(StepCheckpoint, "checkpoint")
         parser.add_lightning_class_args(DownstreamEvaluation, "evaluation")
         parser.add_argument("--dry_run", action="store_true", help="Print what the run would be, and stop.")
+        parser.add_argument(
+            "--ckpt_path",
+            type=str | None,
+            help="Resume from a .ckpt file, from the newest step of a run's folder, or of the newest run of runs/NAME.",
+        )
 
     def _parse_ckpt_path(self) -> None:
         """Not LightningCLI's, which overwrites the model's settings with the checkpoint's."""
@@ -86,14 +97,13 @@ class PolycomCLI(LightningCLI):
         """Finds the checkpoint, and refuses sections that hold no key, which the parser lets pass."""
         settings = self.config[self.subcommand]
         known = known_keys(self._parser(self.subcommand))
-        for path in settings.config or []:
-            for key in empty_sections(str(path)):
+        for path in _config_files(sys.argv[2:]):
+            for key in empty_sections(path):
                 if key not in known:
                     raise InputError(f"{path}: unknown key '{key}'; see polycom {self.subcommand} --help")
         self.checkpoint = locate_checkpoint(settings.ckpt_path) if settings.ckpt_path else None
         if self.checkpoint is not None:
             read_checkpoint(self.checkpoint)
-            settings.ckpt_path = str(self.checkpoint)
 
     def instantiate_trainer(self, **kwargs: Any):
         """Puts the loggers and callbacks of every run in place, under the run's folder."""
@@ -103,7 +113,7 @@ class PolycomCLI(LightningCLI):
         callbacks = list(trainer.callbacks or [])
         if self.subcommand == "fit":
             callbacks += [Coefficients(), Throughput(), StepProgress(), RunSummary()]
-            loggers = [TensorBoardLogger(folder, name="tb", version="", default_hp_metric=False), MetricsFile(folder)]
+            loggers = [EventFiles(folder), MetricsFile(folder)]
         else:
             callbacks, loggers = [*callbacks, StepProgress()], False
         chosen = {"default_root_dir": str(folder), "callbacks": callbacks}
@@ -115,7 +125,13 @@ class PolycomCLI(LightningCLI):
         if self.config[subcommand].dry_run:
             print_plan(self.model, self.datamodule, self.trainer)
             return
-        super()._run_subcommand(subcommand)
+        options = {"datamodule": self.datamodule, "ckpt_path": self.checkpoint, "weights_only": True}
+        if subcommand == "fit":
+            self.trainer.fit(self.model, **options)
+        else:
+            self.trainer.validate(self.model, verbose=False, **options)
+            metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+            Console().print(domain_table(metrics))
 
 
 def main() -> None:
@@ -127,12 +143,17 @@ def main() -> None:
         raise InputError(f"config: {str(error).splitlines()[0]}; correct the ${{...}} reference") from error
 
 
+def _config_files(arguments: list[str]) -> list[str]:
+    """The files given by --config or -c; the parsed settings do not keep them."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-c", "--config", action="append", default=[])
+    return parser.parse_known_args(arguments)[0].config
+
+
 def _quieten() -> None:
-    """Hides warnings that no user of this command can act on."""
+    """Hides messages that no user of this command can act on."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
     warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

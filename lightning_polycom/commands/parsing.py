@@ -15,7 +15,7 @@ PARSER_MODE = "omegaconf+"
 def one_line_error(parser: jsonargparse.ArgumentParser, message: str) -> NoReturn:
     """Prints the error as one line, with the nearest known option if a key is misspelt, and exits with code 2."""
     message = re.sub(r"^Parser key ", "", re.sub(r"\s+", " ", message).strip())
-    wrong = re.search(r"(?:accept option|Unrecognized arguments:|Key) '?(?:--)?([\w.]+)", message)
+    wrong = re.search(r"(?:accept option|unrecognized arguments:|Key) '?(?:--)?([\w.]+)", message, re.I)
     hint = _near_option(parser, wrong[1]) if wrong else ""
     print(f"polycom: error: {message}{hint}", file=sys.stderr)
     sys.exit(2)

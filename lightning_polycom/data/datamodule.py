@@ -88,6 +88,7 @@ class TokenDataModule(L.LightningDataModule):
         if stage == "fit":
             self.plan = BatchPlan(self.global_batch_size, self.micro_batch_size, trainer.world_size)
             self.train_shards = open_shards(self.folder, "train")
+            self._order = self._sample_order()
             trainer.accumulate_grad_batches = self.plan.accumulation
             if isinstance(trainer.val_check_interval, int):
                 trainer.val_check_interval *= self.plan.accumulation
@@ -96,17 +97,9 @@ class TokenDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> TrainingStream:
         """The training stream of this rank, from the restored position on."""
-        shards, trainer = self.train_shards, self.trainer
-        num_samples = (shards.num_tokens - 1) // self.sequence_length
-        if num_samples < 1:
-            raise InputError(
-                f"data.sequence_length: {self.sequence_length} is longer than the {shards.num_tokens} training tokens "
-                f"in {self.folder}; prepare more text or shorten it"
-            )
-        self._first_step = trainer.global_step
-        order = SampleOrder(num_samples, self.seed, self.manifest.fingerprint)
+        self._first_step = self.trainer.global_step
         self._stream = TrainingStream(
-            shards, order, self.sequence_length, self.plan, trainer.global_rank, self.position
+            self.train_shards, self._order, self.sequence_length, self.plan, self.trainer.global_rank, self.position
         )
         return self._stream
 
@@ -148,3 +141,12 @@ class TokenDataModule(L.LightningDataModule):
                     f"{self.folder}; resume with the same data, or start a new run"
                 )
         self.position = state_dict["samples"]
+
+    def _sample_order(self) -> SampleOrder:
+        num_samples = (self.train_shards.num_tokens - 1) // self.sequence_length
+        if num_samples < 1:
+            raise InputError(
+                f"data.sequence_length: {self.sequence_length} is longer than the {self.train_shards.num_tokens} "
+                f"training tokens in {self.folder}; prepare more text or shorten it"
+            )
+        return SampleOrder(num_samples, self.seed, self.manifest.fingerprint)

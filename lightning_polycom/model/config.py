@@ -81,6 +81,7 @@ class DecoderConfig:
             raise InputError(
                 f"decoder.num_key_value_heads: {self.key_value_heads} does not divide num_heads {self.num_heads}"
             )
+        build_activation(self.activation)  # an unknown name or option is an error here, not at the first use
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DecoderConfig":

@@ -14,6 +14,7 @@ from lightning_polycom.model.initialization import initialize
 from lightning_polycom.model.loss import next_token_loss
 from lightning_polycom.training.domain_loss import DomainLoss, loss_scalars
 from lightning_polycom.training.optimizers import OptimizerConfig, build_optimizer
+from lightning_polycom.training.scalars import log_scalars
 from lightning_polycom.training.schedules import ScheduleConfig, build_schedule
 
 
@@ -63,13 +64,17 @@ class LanguageModel(L.LightningModule):
         initialize(self.decoder, self.seed)
 
     def setup(self, stage: str) -> None:
-        """Makes one loss accumulator for each validation domain, and checks that the tokens fit the embedding."""
+        """Checks tokens and schedule before anything is written; makes a loss accumulator for each domain."""
         data = self.trainer.datamodule
         vocabulary = data.manifest.tokenizer.vocab_size
         if vocabulary > self.decoder_config.vocab_size:
             raise InputError(
                 f"decoder.vocab_size: {self.decoder_config.vocab_size} is less than the {vocabulary} tokens of "
                 f"{data.folder}/tokenizer.json; set it to {vocabulary} or more"
+            )
+        if stage == "fit":
+            self.learning_rate_factor = build_schedule(
+                self.schedule_config, self.trainer.max_steps, data.tokens_per_step
             )
         self.domain_losses = torch.nn.ModuleList(DomainLoss() for _ in data.validation_domains)
 
@@ -88,33 +93,28 @@ class LanguageModel(L.LightningModule):
         total = sums.negative_log_likelihood + self.z_loss_weight * sums.squared_log_normalizer
         return total / batch["num_step_targets"] * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Logs the loss of the whole step at the trainer's logging interval."""
-        sums, self._step_sums = self._step_sums, None
-        if (self.trainer.global_step + 1) % self.trainer.log_every_n_steps:
-            return
-        loss, z_loss = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
-        self.log("train/loss", loss)
-        if self.z_loss_weight > 0:
-            self.log("train/z_loss", z_loss)
-        self.log("optim/lr", optimizer.param_groups[0]["lr"])
-
     def configure_gradient_clipping(
         self,
         optimizer: torch.optim.Optimizer,
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips the global norm and logs its value before clipping.
+        """Clips the global norm; logs it as it was before, with the step's loss, at the trainer's interval.
 
         Replaces Lightning's own, which refuses a fused optimizer under mixed precision.
         """
         if gradient_clip_algorithm not in (None, "norm"):
-            raise InputError(
-                f"trainer.gradient_clip_algorithm: found '{gradient_clip_algorithm}'; only norm is supported"
-            )
+            raise InputError(f"trainer.gradient_clip_algorithm: found '{gradient_clip_algorithm}'; only norm is known")
         norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
-        self.log("optim/grad_norm", norm)
+        sums, self._step_sums = self._step_sums, None
+        step = self.trainer.global_step + 1  # the one that ends now
+        if step % self.trainer.log_every_n_steps:
+            return
+        loss, z_loss = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+        scalars = {"train/loss": loss, "optim/lr": optimizer.param_groups[0]["lr"], "optim/grad_norm": norm.item()}
+        if self.z_loss_weight > 0:
+            scalars["train/z_loss"] = z_loss
+        log_scalars(self.trainer, scalars, step)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Adds the batch's sums to its domain."""
@@ -123,19 +123,20 @@ class LanguageModel(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs every domain's loss, perplexity and bits per byte, and their unweighted mean loss as val/loss."""
-        data, losses = self.trainer.datamodule, []
+        data, losses, scalars = self.trainer.datamodule, [], {}
         for domain, metric in zip(data.validation_domains, self.domain_losses, strict=True):
             losses.append(metric.compute().item())
             shards = data.validation_shards(domain)
-            self.log_dict(loss_scalars(domain, losses[-1], shards.num_tokens / shards.num_bytes))
+            scalars |= loss_scalars(domain, losses[-1], shards.num_tokens / shards.num_bytes)
             metric.reset()
-        self.log("val/loss", sum(losses) / len(losses), prog_bar=True)
+        scalars["val/loss"] = sum(losses) / len(losses)
+        log_scalars(self.trainer, scalars)
+        self.log_dict(scalars, logger=False)  # what trainer.validate returns
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with the schedule stepped after each optimizer step."""
         optimizer = build_optimizer(self.optimizer_config, self.decoder)
-        schedule = build_schedule(self.schedule_config, self.trainer.max_steps, self.trainer.datamodule.tokens_per_step)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.learning_rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

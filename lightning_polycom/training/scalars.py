@@ -5,9 +5,12 @@ import math
 import time
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -23,7 +26,40 @@ def log_scalars(trainer: L.Trainer, scalars: dict[str, float], step: int | None 
     step = trainer.global_step if step is None else step
     for logger in trainer.loggers:
         logger.log_metrics(scalars, step=step)
-    trainer.callback_metrics.update(scalars)
+    trainer.callback_metrics.update({key: torch.tensor(value) for key, value in scalars.items()})
+
+
+class EventFiles(TensorBoardLogger):
+    """TensorBoard event files in <folder>/tb, created with the first value.
+
+    Lightning's own logger creates its folder while the run is set up, so that a run refused for bad input would leave
+    an empty one behind.
+    """
+
+    def __init__(self, folder: str | Path):
+        super().__init__(folder, name="tb", version="", default_hp_metric=False)
+        self._opened, self._hyperparameters = False, None
+
+    @property
+    def experiment(self) -> Any:
+        """The SummaryWriter; before the first value only a stand-in without methods."""
+        return super().experiment if self._opened else SimpleNamespace()
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Keeps the hyperparameters until the first value."""
+        self._hyperparameters = params
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Writes values, and the hyperparameters before the first."""
+        if not self._opened:
+            self._opened = True
+            super().log_hyperparams(self._hyperparameters or {})
+        super().log_metrics(metrics, step)
+
+    def save(self) -> None:
+        """Flushes what was written."""
+        if self._opened:
+            super().save()
 
 
 class MetricsFile(Logger):

@@ -1,0 +1,64 @@
+"""One evaluation: lm-eval's own computation on tasks that are already loaded."""
+
+import json
+import warnings
+from typing import Any
+
+from lightning_polycom.errors import InputError
+from lightning_polycom.evaluation.quiet import quiet_harness
+from lightning_polycom.evaluation.ranks import broadcast, rank_and_world_size
+from lightning_polycom.evaluation.refusal import TasksRefused
+from lightning_polycom.evaluation.tasks import LoadedTasks
+
+OUR_KEY = "polycom"
+
+
+def run_evaluation(lm: Any, loaded_tasks: LoadedTasks, limit: int | None = None, seed: int = 1234) -> dict[str, Any]:
+    """lm-eval's results of a `DecoderLM` on loaded tasks, as plain JSON values, on every rank.
+
+    `limit` takes the first documents of each task; `seed` draws few-shot examples. No random state outside lm-eval is
+    touched. Under the key "polycom" stand `chance` (accuracy of guessing by task) and `failed` (reason by name).
+    A task that the decoder cannot answer moves from `loaded_tasks.tasks` to `failed`, for later evaluations too. If
+    no task is left, the results are empty.
+
+    Raises:
+        InputError: `limit` is not positive.
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"evaluation limit: {limit} is not a number of documents; use 1 or more, or null for all")
+    results: dict[str, Any] | None = {"results": {}, "configs": {}}
+    while loaded_tasks.entries:
+        try:
+            results = _simple_evaluate(lm, loaded_tasks, limit, seed)
+            break
+        except TasksRefused as refused:
+            for task_name, reason in refused.reasons.items():
+                loaded_tasks.drop(task_name, reason)
+                if rank_and_world_size()[0] == 0:
+                    warnings.warn(f"evaluation: task {task_name} is left out: {reason}", stacklevel=2)
+    extra = {"chance": loaded_tasks.chance(limit), "failed": dict(loaded_tasks.failed)}
+    # lm-eval gives results only where LOCAL_RANK is 0.
+    return {**broadcast(results), OUR_KEY: extra}
+
+
+def _simple_evaluate(lm: Any, loaded_tasks: LoadedTasks, limit: int | None, seed: int) -> dict[str, Any] | None:
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+    from lm_eval.utils import handle_non_serializable
+
+    with quiet_harness():
+        results = simple_evaluate(
+            model=lm,
+            tasks=[item for entry in loaded_tasks.entries.values() for item in entry],
+            task_manager=TaskManager(include_defaults=False),
+            limit=limit,
+            # 1 gives the analytic standard errors, 0 would give none.
+            bootstrap_iters=1,
+            log_samples=False,
+            # None leaves the random state of the running program alone.
+            random_seed=None,
+            numpy_random_seed=None,
+            torch_random_seed=None,
+            fewshot_random_seed=seed,
+        )
+    return None if results is None else json.loads(json.dumps(results, default=handle_non_serializable))

@@ -1,0 +1,40 @@
+"""Borrows a decoder that may be in the middle of its training, and leaves it as it was."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+
+AUTOCAST = {"fp32": False, "bf16": True}
+
+
+@contextmanager
+def borrowed(decoder: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients inside the block; afterwards every submodule has its own mode again.
+
+    `no_grad` rather than `inference_mode`, because tensors made in inference mode must not meet autograd later, and
+    FSDP2 keeps gathered parameters between forward passes.
+    """
+    modes = [(module, module.training) for module in decoder.modules()]
+    decoder.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        if isinstance(decoder, FSDPModule):
+            # FSDP2 keeps the root gathered after a forward pass without a backward pass.
+            decoder.reshard()
+
+
+def forward(decoder: nn.Module, input_ids: Tensor, precision: str) -> Tensor:
+    """(batch, sequence) int64 -> logits (batch, sequence, vocab_size), under bf16 autocast if `precision` is "bf16".
+
+    No cast weights are cached: an autocast around the training step must not reuse casts made without gradients.
+    """
+    enabled = AUTOCAST[precision]
+    with torch.autocast(input_ids.device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=False):
+        return decoder(input_ids)

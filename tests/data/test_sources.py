@@ -1,0 +1,150 @@
+import gzip
+import json
+import os
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import zstandard
+
+from lightning_polycom.data.sources import check_output_apart, iterate_documents, source_fingerprint
+from lightning_polycom.errors import InputError
+
+ROWS = [{"id": "x", "text": "first"}, {"id": "y", "text": "zweitens: größer"}, {"id": "z", "text": "  "}]
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
+
+
+def documents(*sources, text_column="text", id_column=None):
+    return list(iterate_documents([str(source) for source in sources], text_column, id_column))
+
+
+def expect_error(*words, source, **columns):
+    with pytest.raises(InputError) as caught:
+        documents(source, **columns)
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def write_all_forms(folder):
+    (folder / "a.jsonl").write_text(LINES)
+    (folder / "a.jsonl.gz").write_bytes(gzip.compress(LINES.encode()))
+    half = len(LINES) // 2
+    frames = [zstandard.compress(part.encode()) for part in (LINES[:half], LINES[half:])]
+    (folder / "a.jsonl.zst").write_bytes(b"".join(frames))
+    pyarrow.parquet.write_table(pa.Table.from_pylist(ROWS), folder / "a.parquet")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.parquet"])
+def test_rows_in_every_form(tmp_path, name):
+    write_all_forms(tmp_path)
+    found = documents(tmp_path / name)
+    assert found == [("a", f"{name}:1", "first"), ("a", f"{name}:2", "zweitens: größer")]
+    assert [d.id for d in documents(f"mine={tmp_path / name}", id_column="id")] == ["x", "y"]
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".txt.gz", ".txt.zst"])
+def test_a_text_file_is_one_document_unchanged(tmp_path, suffix):
+    data = "line one\r\nline two\n\n  größer ".encode()
+    pack = {".txt": bytes, ".txt.gz": gzip.compress, ".txt.zst": zstandard.compress}[suffix]
+    (tmp_path / f"book{suffix}").write_bytes(pack(data))
+    assert documents(tmp_path / f"book{suffix}") == [("book", f"book{suffix}", data.decode())]
+
+
+def test_folder_glob_order_and_domains(tmp_path):
+    for name in ("b/2.txt", "b/1.txt", "a.txt", "c.md", ".hidden/d.txt"):
+        path = tmp_path / "my texts" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    folder = tmp_path / "my texts"
+    assert [(d.domain, d.id) for d in documents(folder)] == [
+        ("my-texts", "a.txt"),
+        ("my-texts", "b/1.txt"),
+        ("my-texts", "b/2.txt"),
+    ]
+    assert [d.id for d in documents(f"p={folder}/**/[0-9].txt")] == ["b/1.txt", "b/2.txt"]
+    both = documents(f"p={folder}/b", f"q={folder}/a.txt")
+    assert [(d.domain, d.text) for d in both] == [("p", "b/1.txt"), ("p", "b/2.txt"), ("q", "a.txt")]
+
+
+def test_a_file_named_like_two_formats_is_read_by_its_last(tmp_path):
+    (tmp_path / "notes.txt.jsonl").write_text(LINES)
+    assert [d.text for d in documents(tmp_path / "notes.txt.jsonl")] == ["first", "zweitens: größer"]
+
+
+def test_real_forms_agree(shared):
+    forms = [shared / "corpora" / "formats" / f"web_val{s}" for s in (".jsonl", ".jsonl.zst", ".parquet")]
+    plain, *others = ([(d.domain, d.id, d.text) for d in documents(path, id_column="id")] for path in forms)
+    assert len(plain) > 10
+    assert all(other == plain for other in others)
+
+
+def test_what_is_not_there(tmp_path):
+    expect_error("nothing.txt", "not found", source=tmp_path / "nothing.txt")
+    (tmp_path / "x.md").write_text("x")
+    expect_error(".jsonl", source=tmp_path)
+    expect_error(".jsonl", source=tmp_path / "x.md")
+    expect_error(".jsonl", source=f"{tmp_path}/*.txt")
+    (tmp_path / "blank.txt").write_text(" \n")
+    expect_error("blank.txt", "no text", source=tmp_path / "blank.txt")
+    with pytest.raises(InputError, match="empty"):
+        documents()
+
+
+def test_bad_rows(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(LINES + "{broken\n")
+    expect_error("a.jsonl", "line 4", source=path)
+    path.write_text(LINES + "[1]\n")
+    expect_error("line 4", "object", source=path)
+    path.write_text('{"text": null}\n')
+    expect_error("line 1", "NoneType", source=path)
+    path.write_text('{"text": "\\ud800"}\n')
+    expect_error("line 1", "surrogate", source=path)
+    path.write_text(LINES)
+    expect_error("'body'", "id, text", source=path, text_column="body")
+    expect_error("'key'", "id, text", source=path, id_column="key")
+
+
+def test_invalid_utf8_names_the_byte(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"0123456\xff")
+    expect_error("a.txt", "byte 7", source=tmp_path / "a.txt")
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "ok"}\n{"text": "\xff"}\n')
+    expect_error("a.jsonl", "byte 25", source=tmp_path / "a.jsonl")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst", "a.parquet"])
+def test_damaged_files(tmp_path, name):
+    write_all_forms(tmp_path)
+    whole = (tmp_path / name).read_bytes()
+    for damaged in (whole[:-5], b"no such format" + whole):
+        (tmp_path / name).write_bytes(damaged)
+        expect_error(name, source=tmp_path / name)
+
+
+def test_parquet_columns(tmp_path):
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pa.table({"n": [1], "text": pa.array([None], pa.string())}), path)
+    expect_error("row 1", "NoneType", source=path)
+    expect_error("row 1", "int", source=path, text_column="n")
+    expect_error("'body'", "n, text", source=path, text_column="body")
+
+
+def test_fingerprint_follows_the_files(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("one")
+    os.utime(path, ns=(1, 1))
+    first = source_fingerprint([str(path)])
+    assert source_fingerprint([str(path)]) == first != source_fingerprint([f"b={path}"])
+    os.utime(path, ns=(1, 2))
+    assert source_fingerprint([str(path)]) != first
+    os.utime(path, ns=(1, 1))
+    assert source_fingerprint([str(path)]) == first
+    (tmp_path / "b.txt").write_text("two")
+    assert source_fingerprint([str(tmp_path)]) != source_fingerprint([str(path)])
+
+
+def test_output_inside_a_source_is_refused(tmp_path):
+    check_output_apart(["python_stdlib", str(tmp_path / "texts")], tmp_path / "out")
+    with pytest.raises(InputError, match="source folder"):
+        check_output_apart([str(tmp_path)], tmp_path / "out")

@@ -1,0 +1,118 @@
+"""Every mistake of a user gives one line that names the file or key and the remedy, exit code 2, nothing written."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+
+def refused(outcome, *parts: str) -> None:
+    assert outcome.code == 2, outcome
+    lines = outcome.err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("polycom: error: "), outcome.err
+    for part in parts:
+        assert part in lines[0], lines[0]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "parts"),
+    [
+        ("--model.decoder.hiden_size", 5, ["hiden_size", "did you mean 'model.decoder.hidden_size'"]),
+        ("--model.decoder.hidden_size", "wide", ["model.decoder.hidden_size", "wide"]),
+        ("--model.decoder.activation.name", "polynrom", ["unknown activation 'polynrom'", "polynorm"]),
+        ("--model.decoder.activation.order", 7, ["activation.order: found 7"]),
+        ("--model.decoder.num_heads", 3, ["decoder.num_heads", "32"]),
+        ("--model.decoder.vocab_size", 300, ["decoder.vocab_size: 300", "tokenizer.json", "600"]),
+        ("--data.folder", "no/such/folder", ["no/such/folder", "polycom prepare"]),
+        ("--data.micro_batch_size", 3, ["data.global_batch_size: 4", "micro_batch_size 3"]),
+        ("--data.sequence_length", 10_000_000, ["data.sequence_length"]),
+        ("--ckpt_path", "no/such.ckpt", ["no/such.ckpt does not exist"]),
+        ("--evaluation.tasks", '["arc_eazy"]', ["arc_eazy", "arc_easy"]),
+        ("--trainer.max_steps", -1, ["schedule", "trainer.max_steps"]),
+        ("--config", "configs/none.yaml", ["configs/none.yaml"]),
+    ],
+)
+def test_fit_refuses_in_one_line(polycom, tiny_config, tmp_path, option, value, parts):
+    refused(polycom("fit", "--config", tiny_config, option, value), *parts)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_misspelt_section_without_keys_is_seen(polycom, tiny_config):
+    values = yaml.safe_load(tiny_config.read_text())
+    values["modle"] = {}
+    tiny_config.write_text(yaml.safe_dump(values))
+    refused(polycom("fit", "--config", tiny_config), "modle", str(tiny_config))
+
+
+def test_a_misspelt_key_in_yaml_names_the_nearest(polycom, tiny_config):
+    values = yaml.safe_load(tiny_config.read_text())
+    values["model"]["optimizer"] = {"learning_rat": 0.1}
+    tiny_config.write_text(yaml.safe_dump(values))
+    refused(polycom("fit", "--config", tiny_config), "learning_rat", "did you mean 'model.optimizer.learning_rate'")
+
+
+def test_a_broken_reference_in_yaml(polycom, tiny_config):
+    values = yaml.safe_load(tiny_config.read_text())
+    values["model"]["seed"] = "${nope}"
+    tiny_config.write_text(yaml.safe_dump(values))
+    refused(polycom("fit", "--config", tiny_config), "nope")
+
+
+@pytest.fixture
+def damaged(prepared, tmp_path) -> Path:
+    return Path(shutil.copytree(prepared, tmp_path / "damaged"))
+
+
+def test_a_missing_shard(polycom, tiny_config, damaged):
+    shard = next((damaged / "train").glob("*.bin"))
+    shard.unlink()
+    refused(polycom("fit", "--config", tiny_config, "--data.folder", damaged), shard.name, "prepare")
+
+
+def test_a_truncated_shard(polycom, tiny_config, damaged):
+    shard = next((damaged / "train").glob("*.bin"))
+    size = shard.stat().st_size
+    shard.write_bytes(shard.read_bytes()[:-10])
+    refused(polycom("fit", "--config", tiny_config, "--data.folder", damaged), shard.name, str(size), str(size - 10))
+
+
+def test_a_tokenizer_that_is_not_the_shards(polycom, tiny_config, damaged):
+    tokenizer = damaged / "tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text() + "\n")
+    refused(polycom("fit", "--config", tiny_config, "--data.folder", damaged), "tokenizer.json", "SHA-256")
+
+
+def test_checkpoints_of_something_else(polycom, tiny_config, tmp_path):
+    assert polycom("fit", "--config", tiny_config).code == 0
+    run = tmp_path / "runs/tiny/version_0"
+    outcome = polycom("fit", "--config", tiny_config, "--ckpt_path", run, "--model.decoder.num_layers", 3)
+    refused(outcome, "another decoder", "num_layers 2 (here 3)")
+    other_seed = polycom("fit", "--config", tiny_config, "--ckpt_path", run, "--data.seed", 8)
+    refused(other_seed, "the checkpoint was trained on seed 1234, this run has 8")
+    checkpoint = run / "checkpoints/step-00000008.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-1000])
+    for command in (
+        ("evaluate", checkpoint),
+        ("generate", checkpoint),
+        ("fit", "--config", tiny_config, "--ckpt_path", checkpoint),
+    ):
+        refused(polycom(*command), checkpoint.name, "truncated")
+    refused(polycom("generate", tmp_path / "nothing"), "does not exist")
+
+
+def test_a_pickle_is_not_executed(polycom, tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    torch.save({"hyper_parameters": Payload()}, tmp_path / "bad.ckpt")
+    refused(polycom("generate", tmp_path / "bad.ckpt"), "bad.ckpt is refused")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_unknown_commands_and_options(polycom):
+    refused(polycom("fitt"), "unknown command 'fitt'; did you mean 'fit'?")
+    refused(polycom("prepare", "--output", "x", "--vocab_siz", 5), "vocab_siz")
+    refused(polycom("generate"), "checkpoint")

@@ -1,0 +1,36 @@
+"""Every YAML in configs/ loads, and the paper's files give the paper's sizes."""
+
+from pathlib import Path
+
+import pytest
+
+from lightning_polycom.activations import ACTIVATIONS
+
+ROOT = Path(__file__).parents[1]
+
+COMPLETE = sorted((ROOT / "configs").glob("*.yaml"))
+OVERLAYS = sorted((ROOT / "configs").glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize("path", COMPLETE, ids=lambda p: p.name)
+def test_complete_configs_dry_run(polycom, path):
+    outcome = polycom("fit", "--config", path, "--dry_run")
+    assert outcome.code == 0, outcome.err
+    assert "parameters" in outcome.out
+
+
+@pytest.mark.parametrize("path", OVERLAYS, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_overlays_load_on_the_quickstart(polycom, path):
+    outcome = polycom("fit", "--config", ROOT / "configs/quickstart.yaml", "--config", path, "--print_config")
+    assert outcome.code == 0, outcome.err
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_dense_1b_has_the_papers_size_in_every_arm(polycom, name):
+    outcome = polycom(
+        "fit", "--config", ROOT / "configs/dense_1b.yaml", "--dry_run", "--model.decoder.activation.name", name,
+        "--trainer.accelerator", "cpu",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert "1,345,4" in outcome.out or "1,345,3" in outcome.out
+    assert ("width 5504" if name in ("swiglu", "geglu") else "width 8256") in outcome.out
