@@ -146,13 +146,21 @@ def _sole_process(output: Path) -> Iterator[None]:
                 print(f"another process prepares {output}; waiting for it")
                 fcntl.flock(file, fcntl.LOCK_EX)
             # Whoever held it before has removed the file: a lock on what is no longer there keeps nobody out.
-            if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            if not _is_at(path, file.fileno()):
                 continue
             try:
                 yield
             finally:
                 path.unlink()
             return
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether the open file is the one that now has this path."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _rebuild(config: PrepareConfig, recipe: dict[str, Any], fingerprint: str, output: Path) -> Manifest:

@@ -9,7 +9,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from torch import Tensor, nn
 
 from lightning_polycom.errors import InputError
-from lightning_polycom.evaluation.batches import pad_right, plan_batches, run_batches
+from lightning_polycom.evaluation.batch_plan import pad_right, plan_batches, run_batches
 from lightning_polycom.evaluation.generation import Prompt, generate_greedily
 from lightning_polycom.evaluation.live_decoder import AUTOCAST, borrowed, forward
 from lightning_polycom.evaluation.ranks import require_equal

@@ -3,6 +3,7 @@
 import functools
 import logging
 import random
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -25,6 +26,16 @@ def environment_info() -> str:
     from torch.utils.collect_env import get_env_info, pretty_str
 
     return pretty_str(get_env_info())
+
+
+@functools.cache
+def git_commit() -> str | None:
+    """The commit of the working directory; lm-eval's own function lets git complain on the terminal."""
+    try:
+        answer = subprocess.run(["git", "describe", "--always"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return answer.stdout.strip() or None
 
 
 @contextmanager
@@ -50,6 +61,7 @@ def quiet_harness() -> Iterator[None]:
     """
     import datasets
     import lm_eval.api.task
+    import lm_eval.evaluator
     from torch.utils import collect_env
     from tqdm import tqdm
 
@@ -65,6 +77,7 @@ def quiet_harness() -> Iterator[None]:
         # lm-eval offers no switch for this bar.
         stack.enter_context(replaced(lm_eval.api.task, "tqdm", functools.partial(tqdm, disable=True)))
         stack.enter_context(replaced(collect_env, "get_pretty_env_info", environment_info))
+        stack.enter_context(replaced(lm_eval.evaluator, "get_git_commit_hash", git_commit))
         # A download counter: a network request even for local files.
         stack.enter_context(replaced(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False))
         yield

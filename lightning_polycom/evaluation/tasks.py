@@ -110,9 +110,11 @@ def _load_names(
             try:
                 loaded.entries[name] = _build(manager, name, only_cached=unreachable)
             except (OSError, DatasetsError, ImportError) as error:
-                # One failed download took tens of seconds of retries already.
-                unreachable = unreachable or isinstance(error, ConnectionError)
                 loaded.failed[name] = " ".join(f"{type(error).__name__}: {error}".split())
+                if isinstance(error, ConnectionError):
+                    loaded.failed[name] += "; not tried, because an earlier download failed" if unreachable else ""
+                    # Its retries took tens of seconds already.
+                    unreachable = True
     _refuse_repeats(loaded)
     for task in loaded.tasks.values():
         _settle(task, num_fewshot)

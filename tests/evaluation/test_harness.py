@@ -7,7 +7,14 @@ import torch
 from tiny_language_model import SharedTokenizer, TinyDecoder, plain_log_likelihood
 
 from lightning_polycom.errors import InputError
-from lightning_polycom.evaluation import DecoderLM, LoadedTasks, load_tasks, run_evaluation, scalars
+from lightning_polycom.evaluation import (
+    DecoderLM,
+    LoadedTasks,
+    load_tasks,
+    quiet,
+    run_evaluation,
+    scalars,
+)
 
 NAMES = ["heldout_continuation", "heldout_perplexity_library"]
 
@@ -41,7 +48,12 @@ def test_local_tasks_give_lm_evals_numbers(loaded, decoder, tokenizer):
     assert json.loads(json.dumps(results)) == results
 
 
-def test_scores_repeat_and_the_program_is_left_alone(task_folder, data_folder, decoder, tokenizer, capfd):
+def test_scores_repeat_and_the_program_is_left_alone(
+    task_folder, data_folder, decoder, tokenizer, capfd, monkeypatch, tmp_path
+):
+    # Outside a git repository, where lm-eval's question for the commit prints an error.
+    monkeypatch.chdir(tmp_path)
+    quiet.git_commit.cache_clear()
     lm = DecoderLM(decoder, tokenizer)
     random.seed(1)
     numpy.random.seed(2)

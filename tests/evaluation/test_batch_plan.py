@@ -1,6 +1,6 @@
 import pytest
 
-from lightning_polycom.evaluation.batches import pad_right, plan_batches, run_batches
+from lightning_polycom.evaluation.batch_plan import pad_right, plan_batches, run_batches
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 20, 64, 10_000])
