@@ -44,13 +44,18 @@ def domain_table(metrics: dict[str, float]) -> Table:
 
 
 def task_table(metrics: dict[str, float]) -> Table:
-    """One row per task metric: value, standard error, chance."""
-    table = Table("task", "metric", title="Downstream tasks (lm-eval)", title_justify="left")
+    """One row per task metric: value, standard error, chance.
+
+    Of a rolling perplexity only bits per byte: the others are the same number in another form, and are logged.
+    """
+    table = Table(title="Downstream tasks (lm-eval)", title_justify="left")
+    table.add_column("task", no_wrap=True)
+    table.add_column("metric", no_wrap=True)
     for title in ("value", "stderr", "chance"):
         table.add_column(title, justify="right")
     for tag in sorted(metrics):
         parts = tag.split("/")
-        if parts[0] != "eval" or parts[-1].endswith("_stderr") or parts[-1] == "chance":
+        if parts[0] != "eval" or parts[-1].endswith(("_stderr", "_perplexity")) or parts[-1] == "chance":
             continue
         task = parts[1] if len(parts) == 3 else "average"
         metric = parts[2] if len(parts) == 3 else "acc_norm or acc"

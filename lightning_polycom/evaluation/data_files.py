@@ -6,6 +6,10 @@ from typing import Any
 from lightning_polycom.errors import InputError
 
 
+class MissingData(InputError):
+    """A data file that a task names is not there, or is empty."""
+
+
 def with_local_files(config: Any, task: str, data_folder: Path | None, cache: Path) -> Any:
     """A copy of a task's (or group's) parsed YAML in which every `dataset_kwargs.data_files` is an existing path.
 
@@ -14,7 +18,7 @@ def with_local_files(config: Any, task: str, data_folder: Path | None, cache: Pa
     the rows of an older file.
 
     Raises:
-        InputError: a file is missing or empty.
+        MissingData: a file is missing or empty.
     """
     if isinstance(config, list):
         return [with_local_files(item, task, data_folder, cache) for item in config]
@@ -50,8 +54,8 @@ def _located(files: Any, task: str, data_folder: Path | None) -> Any:
         matches = [path] if path.is_file() else list(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
         for match in matches:
             if match.stat().st_size == 0:
-                raise InputError(f"task {task}: {match} is empty; `polycom prepare` or `polycom fit` writes it anew")
+                raise MissingData(f"{match} is empty; `polycom prepare` or `polycom fit` writes it anew")
         if matches:
             return str(path)
     looked = " and ".join(str(place.absolute()) for place in places)
-    raise InputError(f"task {task}: {files} not found in {looked}; `polycom prepare` or `polycom fit` writes it")
+    raise MissingData(f"{files} not found in {looked}; `polycom prepare` or `polycom fit` writes it")

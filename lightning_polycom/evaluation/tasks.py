@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning_polycom.errors import InputError
 from lightning_polycom.evaluation.chance import chance_level
-from lightning_polycom.evaluation.data_files import forget_cache, with_local_files
+from lightning_polycom.evaluation.data_files import MissingData, forget_cache, with_local_files
 from lightning_polycom.evaluation.quiet import offline, quiet_harness
 from lightning_polycom.evaluation.ranks import broadcast, gather, rank_and_world_size
 from lightning_polycom.evaluation.task_index import index_tasks, names_reached
@@ -68,7 +68,7 @@ def load_tasks(
     one process downloads, and a name that fails on one rank is dropped on all.
 
     Raises:
-        InputError: no names, an unknown name, a task named twice, a missing folder or local data file.
+        InputError: no names, an unknown name, a task named twice, a missing folder.
     """
     names = list(dict.fromkeys(names))
     if not names:
@@ -104,9 +104,10 @@ def _load_names(
     loaded = LoadedTasks()
     with quiet_harness(), tempfile.TemporaryDirectory(prefix="polycom-evaluation-") as cache:
         manager = index_tasks(names, include)
-        _point_at_local_files(manager, names, include, data_folder, Path(cache))
+        missing = _point_at_local_files(manager, names, include, data_folder, Path(cache))
+        loaded.failed = {name: reason for name, reason in missing.items() if name in names}
         unreachable = False
-        for name in names:
+        for name in (name for name in names if name not in loaded.failed):
             try:
                 loaded.entries[name] = _build(manager, name, only_cached=unreachable)
             except (OSError, DatasetsError, ImportError) as error:
@@ -133,20 +134,26 @@ def _build(manager: Any, name: str, only_cached: bool) -> list[Any]:
 
 def _point_at_local_files(
     manager: Any, names: list[str], include: list[Path], data_folder: Path | None, cache: Path
-) -> None:
+) -> dict[str, str]:
+    """Makes the index read tasks' own data files where they lie; returns the tasks whose files are missing, and why."""
     # The public loader cannot override keys of a task inside a group; the index entry can carry the whole definition.
     from lm_eval.tasks._yaml_loader import load_yaml
 
     found, _ = names_reached(names, manager.task_index)
-    roots = [folder.resolve() for folder in include]
+    roots, missing = [folder.resolve() for folder in include], {}
     for name in sorted(found):
         entry = manager.task_index[name]
         if entry.yaml_path is None or not any(Path(entry.yaml_path).resolve().is_relative_to(root) for root in roots):
             continue
         config = load_yaml(entry.yaml_path)
-        local = with_local_files(config, name, data_folder, cache)
+        try:
+            local = with_local_files(config, name, data_folder, cache)
+        except MissingData as error:
+            missing[name] = str(error)
+            continue
         if local != config:
             manager.task_index[name] = replace(entry, yaml_path=None, cfg=local)
+    return missing
 
 
 def _settle(task: Any, num_fewshot: int | None) -> None:

@@ -1,4 +1,5 @@
 import json
+import re
 import socket
 import time
 from pathlib import Path
@@ -137,16 +138,16 @@ def test_chance_is_the_mean_over_documents(own, task_folder, data_folder):
     assert chance_level(loaded.tasks["heldout_perplexity_tests"]) is None
 
 
-def test_a_missing_or_empty_data_file_is_named_with_its_remedy(task_folder, data_folder, tmp_path):
+def test_a_missing_or_empty_data_file_is_reported_with_its_remedy_and_the_others_load(task_folder, data_folder):
     path = data_folder / "tasks" / "heldout_continuation.jsonl"
     path.write_text("")
-    with pytest.raises(InputError, match=r"heldout_continuation\.jsonl is empty.*polycom prepare"):
-        load_tasks(["heldout_continuation"], [str(task_folder)], data_folder)
-    path.unlink()
-    with pytest.raises(InputError, match=r"heldout_continuation\.jsonl not found.*prepared.*polycom prepare"):
-        load_tasks(["heldout_continuation"], [str(task_folder)], data_folder)
-    # The others do not need that file.
-    load_tasks(["heldout_perplexity_tests"], [str(task_folder)], data_folder)
+    for state in ("is empty", "not found"):
+        loaded = load_tasks(["heldout_continuation", "heldout_perplexity_tests"], [str(task_folder)], data_folder)
+        assert re.search(
+            rf"heldout_continuation\.jsonl {state}.*polycom prepare", loaded.failed["heldout_continuation"]
+        )
+        assert list(loaded.tasks) == ["heldout_perplexity_tests"]
+        path.unlink(missing_ok=True)
 
 
 def test_a_broken_data_file_is_reported_and_the_others_load(task_folder, data_folder):
