@@ -6,6 +6,7 @@ from lightning_polycom.callbacks.progress import StepProgress
 from lightning_polycom.callbacks.run_record import RunRecord
 from lightning_polycom.callbacks.run_summary import RunSummary
 from lightning_polycom.callbacks.step_checkpoint import StepCheckpoint
+from lightning_polycom.callbacks.tensorboard_layout import TensorBoardLayout
 from lightning_polycom.callbacks.throughput import Throughput
 
 __all__ = [
@@ -15,5 +16,6 @@ __all__ = [
     "RunSummary",
     "StepCheckpoint",
     "StepProgress",
+    "TensorBoardLayout",
     "Throughput",
 ]

@@ -1,7 +1,6 @@
 """Follows the learned coefficients of every layer."""
 
 import lightning as L
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_polycom.activations.modules import PolynomialActivation
 from lightning_polycom.training.scalars import log_scalars
@@ -14,26 +13,18 @@ class Coefficients(L.Callback):
     """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Logs the initial values, and asks TensorBoard for one chart per power with all layers in it."""
-        self._logged_step = -1
-        scalars = self._log(trainer, pl_module)
-        kinds = sorted({tag.rsplit("/", 1)[1] for tag in scalars})
-        layout = {"activation": {kind: ["Multiline", [rf"activation/\d+/{kind}"]] for kind in kinds}}
-        for logger in trainer.loggers:
-            if kinds and trainer.is_global_zero and isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_custom_scalars(layout)
+        """Logs the values that training starts from."""
+        self._log(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_) -> None:
         """Logs after every `log_every_n_steps` optimizer steps."""
         if trainer.global_step % trainer.log_every_n_steps == 0 and trainer.global_step != self._logged_step:
             self._log(trainer, pl_module)
 
-    def _log(self, trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, float]:
+    def _log(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._logged_step = trainer.global_step
-        scalars = coefficient_scalars(pl_module)
-        if scalars:
+        if scalars := coefficient_scalars(pl_module):
             log_scalars(trainer, scalars)
-        return scalars
 
 
 def coefficient_scalars(pl_module: L.LightningModule) -> dict[str, float]:

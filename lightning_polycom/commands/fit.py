@@ -18,6 +18,7 @@ from lightning_polycom.callbacks import (
     RunSummary,
     StepCheckpoint,
     StepProgress,
+    TensorBoardLayout,
     Throughput,
 )
 from lightning_polycom.callbacks.run_summary import domain_table
@@ -112,7 +113,7 @@ class PolycomCLI(LightningCLI):
         trainer = settings.trainer
         callbacks = list(trainer.callbacks or [])
         if self.subcommand == "fit":
-            callbacks += [Coefficients(), Throughput(), StepProgress(), RunSummary()]
+            callbacks += [Coefficients(), TensorBoardLayout(), Throughput(), StepProgress(), RunSummary()]
             loggers = [EventFiles(folder), MetricsFile(folder)]
         else:
             callbacks, loggers = [*callbacks, StepProgress()], False

@@ -80,10 +80,11 @@ class TrainingStream:
 
 
 class ValidationWindows:
-    """One rank's share of a domain's windows, each target scored exactly once over all ranks.
+    """One rank's share of a domain's windows, each of them scored exactly once over all ranks.
 
-    Windows follow each other without overlap; the last one and the batches that fill up the last round are padded
-    with IGNORE_INDEX labels, so that every rank makes the same number of steps.
+    Windows do not overlap. With `max_tokens` they are spread evenly over the domain, so that a limit does not mean its
+    first documents, and rounded up to whole windows. The domain's last window and the rows that fill up the last batch
+    are padded with IGNORE_INDEX labels, so that every rank makes the same number of steps.
     """
 
     def __init__(
@@ -97,11 +98,11 @@ class ValidationWindows:
     ):
         self.shards, self.sequence_length, self.batch_size = shards, sequence_length, batch_size
         self.rank, self.world_size = rank, world_size
-        self.num_targets = min(shards.num_tokens - 1, max_tokens or shards.num_tokens)
+        self._available = -(-(shards.num_tokens - 1) // sequence_length)
+        self._used = min(self._available, -(-(max_tokens or shards.num_tokens) // sequence_length))
 
     def __len__(self) -> int:
-        windows = -(-self.num_targets // self.sequence_length)
-        return -(-windows // (self.batch_size * self.world_size))
+        return -(-self._used // (self.batch_size * self.world_size))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for round_ in range(len(self)):
@@ -109,11 +110,11 @@ class ValidationWindows:
             windows = [self._window(first + row) for row in range(self.batch_size)]
             yield {key: torch.stack([window[key] for window in windows]) for key in windows[0]}
 
-    def _window(self, index: int) -> dict[str, torch.Tensor]:
-        start = index * self.sequence_length
-        length = max(0, min(self.sequence_length, self.num_targets - start))
-        tokens = torch.zeros(self.sequence_length + 1, dtype=torch.int64)
-        if length:
+    def _window(self, number: int) -> dict[str, torch.Tensor]:
+        tokens, length = torch.zeros(self.sequence_length + 1, dtype=torch.int64), 0
+        if number < self._used:
+            start = number * self._available // self._used * self.sequence_length
+            length = min(self.sequence_length, self.shards.num_tokens - 1 - start)
             tokens[: length + 1] = torch.from_numpy(self.shards.read(start, length + 1).astype(np.int64))
         window = _shift(tokens)
         window["labels"][length:] = IGNORE_INDEX

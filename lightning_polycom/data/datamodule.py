@@ -25,7 +25,7 @@ class TokenDataModule(L.LightningDataModule):
         global_batch_size: Sequences per optimizer step, over all ranks and micro-batches.
         micro_batch_size: Sequences per rank and forward pass.
         validation_batch_size: Sequences per rank and validation pass; default micro_batch_size.
-        max_validation_tokens: Validate on at most this many tokens of each domain; default all.
+        max_validation_tokens: Validate on about this many tokens of each domain, spread over it; default all.
         max_tokens: Train on this many tokens, rounded up to whole steps, instead of trainer.max_steps.
         seed: Seed of the sample order.
         prepare: How to make the shards if they are missing or were made otherwise; null to only use what is there.

@@ -42,7 +42,7 @@ class EventFiles(TensorBoardLogger):
 
     @property
     def experiment(self) -> Any:
-        """The SummaryWriter; before the first value only a stand-in without methods."""
+        """The SummaryWriter; before training only a stand-in without methods."""
         return super().experiment if self._opened else SimpleNamespace()
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
@@ -50,16 +50,26 @@ class EventFiles(TensorBoardLogger):
         self._hyperparameters = params
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Writes values, and the hyperparameters before the first."""
-        if not self._opened:
-            self._opened = True
-            super().log_hyperparams(self._hyperparameters or {})
+        """Writes values."""
+        self._open()
         super().log_metrics(metrics, step)
+
+    @rank_zero_only
+    def write_layout(self, layout: dict[str, dict[str, list]]) -> None:
+        """Writes the charts of the Custom Scalars page."""
+        self._open()
+        self.experiment.add_custom_scalars(layout)
 
     def save(self) -> None:
         """Flushes what was written."""
         if self._opened:
             super().save()
+
+    def _open(self) -> None:
+        """Creates the files, with the hyperparameters in them."""
+        if not self._opened:
+            self._opened = True
+            super().log_hyperparams(self._hyperparameters or {})
 
 
 class MetricsFile(Logger):

@@ -61,9 +61,8 @@ def test_a_global_batch_that_does_not_divide_is_refused():
         BatchPlan(10, 4, 1)
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
-@pytest.mark.parametrize("limit", [None, 1, 100, 1000])
-def test_validation_scores_each_target_once_over_all_ranks(prepared, world, limit):
+def scored_pairs(prepared, world: int, limit: int | None) -> list[tuple[int, int]]:
+    """Every (input, target) that counts, over all ranks."""
     shards = open_shards(prepared, "validation", "prose")
     loaders = [ValidationWindows(shards, LENGTH, 4, rank, world, limit) for rank in range(world)]
     assert len({len(loader) for loader in loaders}) == 1
@@ -73,5 +72,24 @@ def test_validation_scores_each_target_once_over_all_ranks(prepared, world, limi
             assert batch["input_ids"].shape == batch["labels"].shape == (4, LENGTH)
             valid = batch["labels"] != IGNORE_INDEX
             pairs += zip(batch["input_ids"][valid].tolist(), batch["labels"][valid].tolist(), strict=True)
-    tokens = shards.read(0, min(shards.num_tokens, (limit or shards.num_tokens) + 1)).tolist()
-    assert sorted(pairs) == sorted(itertools.pairwise(tokens))
+    return pairs
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_validation_scores_each_target_once_over_all_ranks(prepared, world):
+    shards = open_shards(prepared, "validation", "prose")
+    tokens = shards.read(0, shards.num_tokens).tolist()
+    assert sorted(scored_pairs(prepared, world, None)) == sorted(itertools.pairwise(tokens))
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("limit", [1, 100, 1000])
+def test_limited_validation_takes_whole_windows_spread_over_the_domain(prepared, world, limit):
+    shards = open_shards(prepared, "validation", "prose")
+    used, available = -(-limit // LENGTH), -(-(shards.num_tokens - 1) // LENGTH)
+    expected = []
+    for number in range(used):
+        start = number * available // used * LENGTH
+        expected += itertools.pairwise(shards.read(start, LENGTH + 1).tolist())
+    assert sorted(scored_pairs(prepared, world, limit)) == sorted(expected)
+    assert used == 1 or start > shards.num_tokens * (used - 1) / used - LENGTH - 1
