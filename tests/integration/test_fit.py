@@ -137,3 +137,67 @@ def test_training_length_in_tokens(polycom, tiny_config, tmp_path):
     outcome = polycom("fit", "--config", tiny_config, "--trainer.max_steps", -1, "--data.max_tokens", 6 * 4 * 64 - 5)
     assert outcome.code == 0, outcome.err
     assert json.loads((tmp_path / "runs/tiny/version_0/run.json").read_text())["steps"] == 6
+
+
+def test_evaluation_leaves_training_as_it_was(polycom, tiny_config, tmp_path):
+    options = ("--evaluation.tasks", json.dumps(TASKS), "--evaluation.include_path", '["data/tasks"]')
+    assert polycom("fit", "--config", tiny_config, "--run.version", "without").code == 0
+    every_step = ("--evaluation.every_n_steps", 1, "--evaluation.limit", 2)
+    assert polycom("fit", "--config", tiny_config, "--run.version", "with", *options, *every_step).code == 0
+    runs = tmp_path / "runs/tiny"
+    assert len(list((runs / "with/evals").iterdir())) == 8
+    first, second = weights(runs / "without", 8), weights(runs / "with", 8)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_finished_run_goes_on_with_more_steps(polycom, tiny_config, tmp_path):
+    options = ("--model.schedule.name", "constant", "--data.micro_batch_size", 2)
+    assert (
+        polycom("fit", "--config", tiny_config, *options, "--trainer.max_steps", 5, "--run.version", "long").code == 0
+    )
+    run = tmp_path / "runs/tiny/long"
+    longer = polycom("fit", "--config", tiny_config, *options, "--trainer.max_steps", 9, "--ckpt_path", run)
+    assert longer.code == 0, longer.err
+    straight = polycom("fit", "--config", tiny_config, *options, "--trainer.max_steps", 9, "--run.version", "straight")
+    assert straight.code == 0, straight.err
+    first, second = weights(run, 9), weights(tmp_path / "runs/tiny/straight", 9)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_stock_tasks_by_name_from_offline_copies(polycom, tiny_config, tmp_path, shared):
+    options = (
+        "--evaluation.tasks", '["polycom_six_offline"]', "--evaluation.limit", 3,
+        "--evaluation.include_path", json.dumps([str(shared / "lm_eval/tasks_offline")]),
+        "--data.sequence_length", 512, "--trainer.max_steps", 4,
+    )  # fmt: skip
+    outcome = polycom("fit", "--config", tiny_config, *options)
+    assert outcome.code == 0, outcome.err
+    values = last_values(tmp_path / "runs/tiny/version_0")
+    for task in ("arc_easy", "arc_challenge", "hellaswag", "piqa", "sciq", "winogrande"):
+        assert 0 <= values[f"eval/{task}/acc"] <= 1
+        assert values[f"eval/{task}/chance"] == pytest.approx(0.5 if task in ("piqa", "winogrande") else 0.25, abs=0.03)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "jsonl.zst", "parquet"])
+def test_prepared_files_of_every_kind_train_with_a_tokenizer_of_ones_own(
+    polycom, tiny_config, tmp_path, shared, suffix
+):
+    output, source = tmp_path / "web", shared / f"corpora/formats/web_val.{suffix}"
+    prepared = polycom(
+        "prepare", "--output", output, "--sources", json.dumps([f"web={source}"]),
+        "--tokenizer", shared / "tokenizers/bpe-1024.json", "--id_column", "id",
+    )  # fmt: skip
+    assert prepared.code == 0, prepared.err
+    outcome = polycom(
+        "fit",
+        "--config",
+        tiny_config,
+        "--data.folder",
+        output,
+        "--model.decoder.vocab_size",
+        1024,
+        "--trainer.max_steps",
+        4,
+    )
+    assert outcome.code == 0, outcome.err
+    assert "val/web/bits_per_byte" in last_values(tmp_path / "runs/tiny/version_0")
