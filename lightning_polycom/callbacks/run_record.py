@@ -1,7 +1,6 @@
 """What a run was: config.yaml and run.json."""
 
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
@@ -58,11 +57,6 @@ class RunRecord(L.Callback):
         if self._record is not None:
             end = {"status": status, "steps": trainer.global_step, "ended": _now()}
             write_json(Path(trainer.default_root_dir) / "run.json", {**self._record, **end})
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """The run.json of a run's folder."""
-    return json.loads((folder / "run.json").read_text(encoding="utf-8"))
 
 
 def _facts(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:

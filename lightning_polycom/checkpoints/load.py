@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from lightning_polycom.callbacks.run_record import read_record
 from lightning_polycom.checkpoints.locate import locate_checkpoint, run_folder_of
 from lightning_polycom.data.tokenizer import Tokenizer
 from lightning_polycom.errors import InputError
 from lightning_polycom.model import Decoder, DecoderConfig
+from lightning_polycom.training.run_folder import read_record
 
 PREFIX = "decoder."
 
@@ -54,8 +54,6 @@ def load_decoder(path: str | os.PathLike) -> tuple[Decoder, Tokenizer]:
 
 
 def _load_tokenizer(folder: Path) -> Tokenizer:
-    if not (folder / "tokenizer.json").is_file() or not (folder / "run.json").is_file():
-        raise InputError(
-            f"checkpoint: {folder} lacks tokenizer.json or run.json; keep a checkpoint in the folder of its run"
-        )
+    if not (folder / "tokenizer.json").is_file():
+        raise InputError(f"checkpoint: {folder} lacks tokenizer.json; keep a checkpoint in the folder of its run")
     return Tokenizer.load(folder / "tokenizer.json", eos_token=read_record(folder)["tokenizer"]["eos_token"])

@@ -3,19 +3,19 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from rich.console import Console
 
 from lightning_polycom.callbacks.downstream_evaluation import evaluation_precision
-from lightning_polycom.callbacks.run_record import read_record
 from lightning_polycom.callbacks.run_summary import task_table
 from lightning_polycom.checkpoints import load_decoder, locate_checkpoint
 from lightning_polycom.checkpoints.locate import run_folder_of
 from lightning_polycom.commands.parsing import OneLineParser
 from lightning_polycom.errors import InputError
 from lightning_polycom.evaluation import DecoderLM, load_tasks, run_evaluation, scalars, write_results
+from lightning_polycom.training.run_folder import read_record
 
 
 @dataclass
@@ -38,7 +38,7 @@ class EvaluateOptions:
     limit: int | None = None
     num_fewshot: int | None = None
     batch_tokens: int | None = None
-    precision: str | None = None
+    precision: Literal["fp32", "bf16"] | None = None
     output: str | None = None
     device: str | None = None
 

@@ -1,9 +1,11 @@
 """Where a run lies: runs/<name>/<version>/, and what is found in it."""
 
+import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lightning_polycom.errors import InputError
 
@@ -49,6 +51,19 @@ def newest_version(base: Path) -> Path | None:
     """The highest version_<n> below `base`, or None."""
     versions = _versions(base)
     return base / f"version_{max(versions)}" if versions else None
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The run.json of a run's folder, as `callbacks.RunRecord` wrote it.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    path = folder / "run.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"run: {path} cannot be read; keep a checkpoint in the folder of its run") from error
 
 
 def _versions(base: Path) -> list[int]:
