@@ -1,6 +1,7 @@
 """The activation as it is written in YAML."""
 
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,16 @@ class ActivationConfig:
         order: Highest power of a polynomial activation. PolyReLU and PolyNorm: 3 (paper section 2).
         coefficients: Initial coefficients in ascending powers, `coefficients[p - 1]` for power p. Default 1/order each.
         bias: Whether a polynomial activation has the trainable constant term, starting at 0. Default true.
-        eps: Added to the mean square inside PolyNorm's root. Default 1e-6.
+        eps: Added to the mean square inside the root of the normalised ones. Default 1e-6.
+        scope: Whose own a polynomial's coefficients are: the `layer`'s (default), or each `channel`'s. `expert` is for
+            a mixture of experts.
+        learning_rate_multiplier: Factor on the learning rate of a polynomial's coefficients and bias. Default 1.
+        frozen: A polynomial's coefficients and bias keep their initial values. Default false.
+        sigmoid: A polynomial's coefficients pass through a sigmoid, so that they stay between 0 and 1; `coefficients`
+            are still the values that the polynomial starts with. Default false.
+        bias_limit: A polynomial's bias is clamped to plus or minus this. Default no limit.
+        output_scale: Factor on the polynomial. Default 1.
+        approximate: GELU and GeGLU: `none` (exact, the default) or `tanh`.
     """
 
     name: str = "polynorm"
@@ -23,6 +33,13 @@ class ActivationConfig:
     coefficients: tuple[float, ...] | None = None
     bias: bool | None = None
     eps: float | None = None
+    scope: Literal["layer", "channel", "expert"] | None = None
+    learning_rate_multiplier: float | None = None
+    frozen: bool | None = None
+    sigmoid: bool | None = None
+    bias_limit: float | None = None
+    output_scale: float | None = None
+    approximate: Literal["none", "tanh"] | None = None
 
     @property
     def options(self) -> dict:

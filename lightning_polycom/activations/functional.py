@@ -1,18 +1,32 @@
-"""Eager reference formulas, written as in the paper: the truth that every faster path is tested against.
+"""Eager reference formulas, written as in the papers: the truth that every faster path is tested against.
 
 Shapes: `x` is (..., width); the result has the shape and dtype of `x`. Powers, means and sums are taken in fp32
 (fp64 for fp64 input), because bf16 has 8 bits and fp16 overflows at x^6 for |x| > 6.35.
-`coefficients[p - 1]` belongs to power p.
+`coefficients[p - 1]` belongs to power p: a number per power, (order,), or one per power and channel, (order, width).
+`bias` is (1,) or (width,) to match.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lightning_polycom.errors import InputError
+
+
+def floating(x: Tensor) -> Tensor:
+    """`x` itself, if it holds floating-point numbers.
+
+    Raises:
+        InputError: `x` holds integers, booleans or complex numbers.
+    """
+    if not x.dtype.is_floating_point:
+        raise InputError(f"activation: found input of dtype {x.dtype}; give floating-point numbers")
+    return x
+
 
 def accumulation_dtype(x: Tensor) -> torch.dtype:
     """The dtype in which powers and sums of `x` are taken: fp64 for fp64 input, else fp32."""
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
+    return torch.float64 if floating(x).dtype == torch.float64 else torch.float32
 
 
 def relu2(x: Tensor) -> Tensor:
@@ -20,11 +34,27 @@ def relu2(x: Tensor) -> Tensor:
     return F.relu(x).square()
 
 
+def xielu(x: Tensor, alpha_positive: Tensor, alpha_negative: Tensor, beta: float) -> Tensor:
+    """xIELU (Huang and Schlag, 2025): the integral of a linear and an exponential piece.
+
+    alpha_positive x^2 + beta x above 0, and alpha_negative (exp(x) - 1 - x) + beta x below; the alphas are already
+    positive. Value and slope (0 and beta) agree at 0.
+    """
+    z = x.to(accumulation_dtype(x))
+    negative = z.clamp(max=0)  # keeps exp finite on the branch that is not taken, so that its gradient is no nan
+    curved = torch.where(z > 0, alpha_positive * z * z, alpha_negative * (torch.expm1(negative) - negative))
+    return (curved + beta * z).to(x.dtype)
+
+
 def polyrelu(x: Tensor, coefficients: Tensor, bias: Tensor | None) -> Tensor:
     """PolyReLU, bias + sum_p a_p max(x, 0)^p (paper equation 2, type I with ReLU)."""
-    z = F.relu(x.to(accumulation_dtype(x)))
-    y = sum(a * z**p for p, a in enumerate(coefficients.to(z.dtype), start=1))
-    return (y if bias is None else y + bias.to(z.dtype)).to(x.dtype)
+    return _powers(x, F.relu(x.to(accumulation_dtype(x))), coefficients, bias)
+
+
+def polyprelu(x: Tensor, coefficients: Tensor, bias: Tensor | None, slope: Tensor) -> Tensor:
+    """PolyPReLU, bias + sum_p a_p z^p with z = x above 0 and slope x below; `slope` is (1,)."""
+    z = x.to(accumulation_dtype(x))
+    return _powers(x, torch.where(z > 0, z, slope.to(z.dtype) * z), coefficients, bias)
 
 
 def polynorm(x: Tensor, coefficients: Tensor, bias: Tensor | None, eps: float) -> Tensor:
@@ -33,7 +63,20 @@ def polynorm(x: Tensor, coefficients: Tensor, bias: Tensor | None, eps: float) -
     The RMS form of the authors' code and of every published result. The paper's formula writes the L2 norm, which
     is smaller by sqrt(width).
     """
-    z = x.to(accumulation_dtype(x))
+    return _normalised_powers(x, x.to(accumulation_dtype(x)), coefficients, bias, eps)
+
+
+def polyrelunorm(x: Tensor, coefficients: Tensor, bias: Tensor | None, eps: float) -> Tensor:
+    """PolyReLUNorm, bias + sum_p a_p norm(max(x, 0)^p), with PolyNorm's norm."""
+    return _normalised_powers(x, F.relu(x.to(accumulation_dtype(x))), coefficients, bias, eps)
+
+
+def _powers(x: Tensor, z: Tensor, coefficients: Tensor, bias: Tensor | None) -> Tensor:
+    y = sum(a * z**p for p, a in enumerate(coefficients.to(z.dtype), start=1))
+    return (y if bias is None else y + bias.to(z.dtype)).to(x.dtype)
+
+
+def _normalised_powers(x: Tensor, z: Tensor, coefficients: Tensor, bias: Tensor | None, eps: float) -> Tensor:
     y = 0.0
     for p, a in enumerate(coefficients.to(z.dtype), start=1):
         power = z**p

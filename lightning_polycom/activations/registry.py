@@ -4,23 +4,33 @@ import difflib
 import importlib
 import inspect
 
-from lightning_polycom.activations import modules
 from lightning_polycom.activations.config import ActivationConfig
+from lightning_polycom.activations.modules.base import Activation
+from lightning_polycom.activations.modules.gated import GeGLU, ReGLU, SwiGLU
+from lightning_polycom.activations.modules.plain import GELU, XIELU, ReLU, ReLU2, SiLU
+from lightning_polycom.activations.modules.polynorm import PolyNorm, PolyNormGLU, PolyReLUNorm
+from lightning_polycom.activations.modules.polyrelu import PolyPReLU, PolyReLU, PolyReLUGLU
 from lightning_polycom.errors import InputError
 
-ACTIVATIONS: dict[str, type[modules.Activation]] = {
-    "relu": modules.ReLU,
-    "relu2": modules.ReLU2,
-    "gelu": modules.GELU,
-    "silu": modules.SiLU,
-    "swiglu": modules.SwiGLU,
-    "geglu": modules.GeGLU,
-    "polyrelu": modules.PolyReLU,
-    "polynorm": modules.PolyNorm,
+ACTIVATIONS: dict[str, type[Activation]] = {
+    "relu": ReLU,
+    "relu2": ReLU2,
+    "gelu": GELU,
+    "silu": SiLU,
+    "xielu": XIELU,
+    "swiglu": SwiGLU,
+    "geglu": GeGLU,
+    "reglu": ReGLU,
+    "polyrelu": PolyReLU,
+    "polynorm": PolyNorm,
+    "polyprelu": PolyPReLU,
+    "polyrelunorm": PolyReLUNorm,
+    "polynorm_glu": PolyNormGLU,
+    "polyrelu_glu": PolyReLUGLU,
 }
 
 
-def activation_class(name: str) -> type[modules.Activation]:
+def activation_class(name: str) -> type[Activation]:
     """The class behind a registered name or an import path.
 
     Raises:
@@ -35,8 +45,10 @@ def activation_class(name: str) -> type[modules.Activation]:
     raise InputError(f"activation.name: unknown activation '{name}'; {hint}known: {', '.join(ACTIVATIONS)}")
 
 
-def build_activation(config: str | ActivationConfig, **options) -> modules.Activation:
+def build_activation(config: str | ActivationConfig, *, width: int | None = None, **options) -> Activation:
     """Builds an activation from a config, or from a name and keyword options.
+
+    `width`, the number of channels, goes to the activations that ask for it; coefficients per channel need it.
 
     Raises:
         InputError: unknown name, an option that the activation does not have, or a value it refuses.
@@ -46,15 +58,30 @@ def build_activation(config: str | ActivationConfig, **options) -> modules.Activ
     elif options:
         raise InputError("build_activation: give options either in the ActivationConfig or as keywords, not both")
     cls = activation_class(config.name)
-    known = set(inspect.signature(cls).parameters)
+    known = _parameters(cls)
+    takes_width = "width" in known
+    known -= {"width"}
     for option in config.options:
         if option not in known:
             takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
             raise InputError(f"activation.{option}: '{config.name}' has no such option; {takes}")
-    return cls(**config.options)
+    return cls(**config.options, **({"width": width} if takes_width else {}))
 
 
-def _imported_class(path: str) -> type[modules.Activation]:
+def _parameters(cls: type[Activation]) -> set[str]:
+    """Names of the keyword arguments of a class, those that it passes on to its base classes included."""
+    names: set[str] = set()
+    for ancestor in cls.__mro__:
+        if "__init__" not in vars(ancestor):
+            continue
+        parameters = inspect.signature(ancestor.__init__).parameters.values()
+        names |= {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
+            break
+    return names - {"self"}
+
+
+def _imported_class(path: str) -> type[Activation]:
     module_name, _, class_name = path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module_name), class_name, None)
@@ -62,7 +89,7 @@ def _imported_class(path: str) -> type[modules.Activation]:
         raise InputError(
             f"activation.name: cannot import '{path}' ({error}); put the file on PYTHONPATH or correct the path"
         ) from error
-    if not (inspect.isclass(found) and issubclass(found, modules.Activation)):
+    if not (inspect.isclass(found) and issubclass(found, Activation)):
         raise InputError(
             f"activation.name: '{path}' is no Activation class; "
             "derive it from lightning_polycom.activations.modules.Activation"

@@ -2,12 +2,11 @@
 
 import lightning as L
 
-from lightning_polycom.activations.modules import PolynomialActivation
 from lightning_polycom.training.scalars import log_scalars
 
 
 class Coefficients(L.Callback):
-    """Logs `activation/<layer>/coefficient_<power>` and `activation/<layer>/bias` at the trainer's logging interval.
+    """Logs `activation/<layer>/coefficient_<power>`, bias, slope and the like at the trainer's logging interval.
 
     Nothing is logged for activations without coefficients.
     """
@@ -31,11 +30,6 @@ def coefficient_scalars(pl_module: L.LightningModule) -> dict[str, float]:
     """Every layer's current coefficients by tag; empty for activations without them."""
     scalars = {}
     for layer, block in enumerate(pl_module.decoder.blocks):
-        activation = block.feed_forward.activation
-        if not isinstance(activation, PolynomialActivation):
-            continue
-        for power, value in enumerate(activation.coefficients.tolist(), start=1):
-            scalars[f"activation/{layer}/coefficient_{power}"] = value
-        if activation.bias is not None:
-            scalars[f"activation/{layer}/bias"] = activation.bias.item()
+        for name, value in block.feed_forward.activation.learned_values().items():
+            scalars[f"activation/{layer}/{name}"] = value
     return scalars

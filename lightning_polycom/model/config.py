@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from lightning_polycom.activations import ActivationConfig, activation_class, build_activation
+from lightning_polycom.activations import Activation, ActivationConfig, activation_class, build_activation
 from lightning_polycom.errors import InputError
 
 
@@ -40,6 +40,8 @@ class DecoderConfig:
         qk_norm: RMSNorm on queries and keys: none, over each `head`, or over the whole `width` (OLMoE).
         tie_embeddings: One matrix for embedding and output head.
         gated_size_multiple: A gated feed-forward's width is rounded to a multiple of this.
+        recompute_activation: Computes the activation's output again in the backward pass instead of keeping it for
+            the down-projection: less memory by one tensor of the feed-forward's width a layer, the same gradients.
         initialization: How the weights start.
 
     Raises:
@@ -59,6 +61,7 @@ class DecoderConfig:
     qk_norm: Literal["none", "head", "width"] = "none"
     tie_embeddings: bool = False
     gated_size_multiple: int = 8
+    recompute_activation: bool = False
     initialization: InitializationConfig = field(default_factory=InitializationConfig)
 
     def __post_init__(self) -> None:
@@ -81,7 +84,7 @@ class DecoderConfig:
             raise InputError(
                 f"decoder.num_key_value_heads: {self.key_value_heads} does not divide num_heads {self.num_heads}"
             )
-        build_activation(self.activation)  # an unknown name or option is an error here, not at the first use
+        self._built_activation()  # an unknown name or option is an error here, not at the first use
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DecoderConfig":
@@ -138,7 +141,7 @@ class DecoderConfig:
         qk_norms = {"none": 0, "head": 2 * self.head_size}.get(
             self.qk_norm, self.head_size * (self.num_heads + self.key_value_heads)
         )
-        activation = sum(p.numel() for p in build_activation(self.activation).parameters())
+        activation = self._built_activation().num_coefficients
         vectors = self.num_layers * (2 * self.hidden_size + qk_norms + activation) + self.hidden_size
         embedding = 0 if self.tie_embeddings else self.vocab_size * self.hidden_size
         return self.num_matrix_parameters + vectors + embedding
@@ -152,7 +155,22 @@ class DecoderConfig:
         """Training FLOPs of one token, forward and backward, as PaLM counts them (appendix B).
 
         Six per matrix parameter (the embedding is a look-up and costs none; a tied head costs its product) plus
-        12 num_layers hidden_size sequence_length for attention, not halved for the causal mask. Element-wise work is
-        left out: it is bandwidth, not arithmetic.
+        12 num_layers hidden_size sequence_length for attention, not halved for the causal mask. Element-wise work,
+        the activation's included, is left out on purpose: its cost is its traffic, not its arithmetic, and MFU would
+        otherwise reward an activation for being expensive. `activation_flops_per_token` and
+        `activation_bytes_per_token` state it apart.
         """
         return 6 * self.num_matrix_parameters + 12 * self.num_layers * self.hidden_size * sequence_length
+
+    @property
+    def activation_flops_per_token(self) -> int:
+        """Arithmetic of all layers' activations for one token, forward and backward; not in `flops_per_token`."""
+        return self.num_layers * self.feed_forward_size * self._built_activation().flops_per_element
+
+    def activation_bytes_per_token(self, element_size: int) -> int:
+        """Memory traffic of all layers' fused activations for one token, for values of `element_size` bytes."""
+        elements = self.num_layers * self.feed_forward_size
+        return elements * self._built_activation().bytes_per_element(element_size)
+
+    def _built_activation(self) -> Activation:
+        return build_activation(self.activation, width=self.feed_forward_size)

@@ -1,18 +1,25 @@
 """The feed-forward layer around any activation of the registry."""
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lightning_polycom.activations import build_activation
 from lightning_polycom.model.config import DecoderConfig
 
 
 class FeedForward(nn.Module):
-    """down(activation(up(x))), or down(activation(gate(x), up(x))) for a gated activation; no biases."""
+    """down(activation(up(x))), or down(activation(gate(x), up(x))) for a gated activation; no biases.
+
+    With `recompute_activation` the activation's output is not kept for the down-projection's weight gradient but
+    computed again in backward; the down-projection itself is not.
+    """
 
     def __init__(self, config: DecoderConfig):
         super().__init__()
         size = config.feed_forward_size
-        self.activation = build_activation(config.activation)
+        self.activation = build_activation(config.activation, width=size)
+        self.recompute_activation = config.recompute_activation
         if self.activation.gated:
             self.gate = nn.Linear(config.hidden_size, size, bias=False)
         self.up = nn.Linear(config.hidden_size, size, bias=False)
@@ -20,6 +27,11 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., hidden_size) -> same shape."""
-        if self.activation.gated:
-            return self.down(self.activation(self.gate(x), self.up(x)))
-        return self.down(self.activation(self.up(x)))
+        branches = (self.gate(x), self.up(x)) if self.activation.gated else (self.up(x),)
+        if self.recompute_activation and torch.is_grad_enabled():
+            # The recomputation stops as soon as the last kept tensor is back, which is before the product is formed.
+            return checkpoint(self._output, *branches, use_reentrant=False, preserve_rng_state=False)
+        return self._output(*branches)
+
+    def _output(self, *branches: Tensor) -> Tensor:
+        return self.down(self.activation(*branches))

@@ -6,7 +6,7 @@ import zlib
 import torch
 from torch import Tensor, nn
 
-from lightning_polycom.activations.modules import Activation
+from lightning_polycom.activations import Activation
 from lightning_polycom.model.config import DecoderConfig
 from lightning_polycom.model.decoder import Decoder
 from lightning_polycom.model.normalization import RMSNorm
@@ -18,13 +18,15 @@ def initialize(decoder: Decoder, seed: int) -> None:
     A parameter's values depend on the seed, its own name and its shape only. So two decoders that differ in the
     activation start with the same values everywhere else, and so do replicas and shards.
     """
+    settled = set()  # coefficients per channel are matrices too, but start as their activation says
     for module in decoder.modules():
         if isinstance(module, RMSNorm):
             nn.init.ones_(module.weight)
         elif isinstance(module, Activation):
             module.reset_parameters()
+            settled |= {id(parameter) for parameter in module.parameters()}
     for name, parameter in decoder.named_parameters():
-        if parameter.ndim >= 2:
+        if parameter.ndim >= 2 and id(parameter) not in settled:
             values = _random_matrix(parameter.shape, _deviation(name, decoder.config), decoder.config, seed, name)
             with torch.no_grad():
                 parameter.copy_(values)

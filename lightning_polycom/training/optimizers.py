@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from lightning_polycom.activations import Activation
+
 
 @dataclass(frozen=True)
 class OptimizerConfig:
@@ -24,15 +26,35 @@ class OptimizerConfig:
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
-    """Two groups: matrices with weight decay, one-dimensional parameters (norms, coefficients, biases) without."""
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    """Matrices with weight decay; one-dimensional parameters and the activations' own, of any shape, without.
+
+    A third group, with the key `learning_rate_multiplier`, for each multiplier that activations ask for besides 1.
+    """
+    multipliers = activation_multipliers(module)
+    trained = [p for p in module.parameters() if p.requires_grad]
+    ordinary = [p for p in trained if multipliers.get(id(p), 1.0) == 1.0]
+    decayed = [p for p in ordinary if p.ndim >= 2 and id(p) not in multipliers]
+    taken = {id(p) for p in decayed}
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": [p for p in ordinary if id(p) not in taken], "weight_decay": 0.0},
     ]
+    for multiplier in sorted(set(multipliers.values()) - {1.0}):
+        parameters = [p for p in trained if multipliers.get(id(p)) == multiplier]
+        if parameters:
+            groups.append({"params": parameters, "weight_decay": 0.0, "learning_rate_multiplier": multiplier})
+    return groups
+
+
+def activation_multipliers(module: nn.Module) -> dict[int, float]:
+    """The learning-rate multiplier of every parameter of every activation in `module`, by the parameter's id."""
+    activations = [m for m in module.modules() if isinstance(m, Activation)]
+    return {id(p): activation.learning_rate_multiplier for activation in activations for p in activation.parameters()}
 
 
 def build_optimizer(config: OptimizerConfig, module: nn.Module) -> torch.optim.AdamW:
-    """Fused AdamW over the module's two parameter groups."""
+    """Fused AdamW over the module's parameter groups; a schedule that scales each group keeps their ratio."""
     groups = parameter_groups(module, config.weight_decay)
+    for group in groups:
+        group["lr"] = config.learning_rate * group.get("learning_rate_multiplier", 1.0)
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)

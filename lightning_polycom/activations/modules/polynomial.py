@@ -1,0 +1,157 @@
+"""What all polynomial activations share: their trained coefficients and the options on them."""
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from lightning_polycom.activations.kernels.polynomial import PolynomialFunction
+from lightning_polycom.activations.kernels.row_formulas import Base
+from lightning_polycom.activations.modules.base import Activation
+from lightning_polycom.errors import InputError
+
+ORDERS = range(1, 5)
+
+
+class PolynomialActivation(Activation):
+    """bias + sum_p a_p base(x)^p, with the powers normalised per row or not, and gated or not.
+
+    `coefficients`, ascending unlike the authors' files, has shape (order,): one set per layer, shared by all channels
+    and tokens (paper section 2); with scope `channel` (order, width). `bias` has shape (1,) or (width,), or is None.
+    Never 0-dimensional, because FSDP2 shards no such parameter, and fp32, because 1/3 in bf16 is off by 0.2%.
+
+    Args:
+        order: Highest power, 1 to 4.
+        coefficients: Initial values, ascending; default 1/order each.
+        bias: Whether there is a trained constant, starting at 0.
+        scope: One set of coefficients per `layer`, or per `channel`.
+        learning_rate_multiplier: Factor on the learning rate of coefficients and bias.
+        frozen: Coefficients and bias keep their initial values.
+        sigmoid: The parameter passes through a sigmoid, so that every coefficient stays between 0 and 1.
+        bias_limit: The bias is clamped to plus or minus this in the forward pass.
+        output_scale: Factor on the polynomial, before a gated one is multiplied with the up branch.
+        width: Channels of the input; given by the model, needed for scope `channel`.
+
+    Raises:
+        InputError: an order outside 1 to 4, a number of initial coefficients other than the order, initial
+            coefficients outside (0, 1) with `sigmoid`, or a scope that cannot be had.
+    """
+
+    base: ClassVar[Base] = "identity"
+    initial_slope: ClassVar[float] = 0.25
+
+    def __init__(
+        self,
+        order: int = 3,
+        coefficients: tuple[float, ...] | None = None,
+        bias: bool = True,
+        scope: Literal["layer", "channel"] = "layer",
+        learning_rate_multiplier: float = 1.0,
+        frozen: bool = False,
+        sigmoid: bool = False,
+        bias_limit: float | None = None,
+        output_scale: float = 1.0,
+        width: int | None = None,
+    ):
+        super().__init__()
+        self.initial_coefficients = _initial_coefficients(order, coefficients, sigmoid)
+        self.order, self.sigmoid = order, sigmoid
+        self.bias_limit, self.output_scale = _bias_limit(bias_limit, bias), output_scale
+        self.learning_rate_multiplier = learning_rate_multiplier
+        channels = _channels(scope, width)
+        self.coefficients = nn.Parameter(torch.empty(order, *channels, dtype=torch.float32))
+        self.bias = nn.Parameter(torch.empty(channels or (1,), dtype=torch.float32)) if bias else None
+        self.slope = nn.Parameter(torch.empty(1, dtype=torch.float32)) if self.base == "prelu" else None
+        if frozen:
+            self.requires_grad_(False)
+        self.reset_parameters()
+
+    @property
+    def flops_per_element(self) -> int:
+        """Forward and backward arithmetic of the row sums; the formulas are in `kernels.row_formulas`."""
+        polynomial, derivative, projections = 2 * self.order, 2 * self.order - 1, 2 * self.order + 1
+        norms, norm_gradient = (3 * self.order - 1, 2 * self.order + 2) if self.row_normalising else (0, 0)
+        gate = polynomial + 3 if self.gated else 0
+        base = {"identity": 0, "relu": 2, "prelu": 6}[self.base]
+        return polynomial + derivative + projections + norms + norm_gradient + gate + base
+
+    def reset_parameters(self) -> None:
+        """Coefficients to their initial values (1/order by default), bias to 0, PReLU's slope to 0.25."""
+        with torch.no_grad():
+            initial = torch.tensor(self.initial_coefficients)
+            initial = initial.logit() if self.sigmoid else initial
+            self.coefficients.copy_(initial.reshape(-1, *[1] * (self.coefficients.ndim - 1)))
+            if self.bias is not None:
+                self.bias.zero_()
+            if self.slope is not None:
+                self.slope.fill_(self.initial_slope)
+
+    def effective_coefficients(self) -> Tensor:
+        """The coefficients as they enter the polynomial: after sigmoid and output scale; ascending."""
+        a = self.coefficients.sigmoid() if self.sigmoid else self.coefficients
+        return a if self.output_scale == 1 else a * self.output_scale
+
+    def effective_bias(self) -> Tensor | None:
+        """The constant as it enters the polynomial: after clamping and output scale."""
+        b = self.bias
+        if b is None:
+            return None
+        b = b if self.bias_limit is None else b.clamp(-self.bias_limit, self.bias_limit)
+        return b if self.output_scale == 1 else b * self.output_scale
+
+    def learned_values(self) -> dict[str, float]:
+        """Effective coefficients, bias and PReLU slope; of coefficients per channel the mean."""
+        coefficients = self.effective_coefficients().detach().reshape(self.order, -1).mean(1).tolist()
+        values = {f"coefficient_{power}": a for power, a in enumerate(coefficients, start=1)}
+        if self.bias is not None:
+            values["bias"] = self.effective_bias().mean().item()
+        if self.slope is not None:
+            values["slope"] = self.slope.item()
+        return values
+
+    def forward(self, x: Tensor, up: Tensor | None = None) -> Tensor:
+        """(..., width) -> same shape and dtype; a gated one takes the gate's and the up-projection's output."""
+        eps = self.eps if self.row_normalising else None
+        coefficients, bias = self.effective_coefficients(), self.effective_bias()
+        return PolynomialFunction.apply(x, up, coefficients, bias, self.slope, self.base, eps)
+
+    def extra_repr(self) -> str:
+        """Shows the order and whether there is a bias."""
+        return f"order={self.order}, bias={self.bias is not None}"
+
+
+def _initial_coefficients(order: int, coefficients: tuple[float, ...] | None, sigmoid: bool) -> tuple[float, ...]:
+    if order not in ORDERS:
+        raise InputError(f"activation.order: found {order}; the polynomial orders are 1 to 4")
+    if coefficients is None:
+        # 1 has no finite logit: a linear sigmoid one starts where the sigmoid is steepest.
+        return (0.5,) if sigmoid and order == 1 else (1 / order,) * order
+    if len(coefficients) != order:
+        raise InputError(
+            f"activation.coefficients: found {len(coefficients)} values for order {order}; "
+            f"give {order}, ascending from the linear one"
+        )
+    if sigmoid and not all(0 < a < 1 for a in coefficients):
+        raise InputError(f"activation.coefficients: found {coefficients} with sigmoid; give values between 0 and 1")
+    return tuple(coefficients)
+
+
+def _bias_limit(bias_limit: float | None, bias: bool) -> float | None:
+    if bias_limit is not None and not bias:
+        raise InputError("activation.bias_limit: there is no bias to limit; set bias to true or drop bias_limit")
+    if bias_limit is not None and bias_limit <= 0:
+        raise InputError(f"activation.bias_limit: found {bias_limit}; it must be above 0")
+    return bias_limit
+
+
+def _channels(scope: str, width: int | None) -> tuple[int, ...]:
+    """The shape of one power's coefficients."""
+    if scope == "layer":
+        return ()
+    if scope == "expert":
+        raise InputError("activation.scope: 'expert' needs a mixture of experts; this feed-forward is dense")
+    if scope != "channel":
+        raise InputError(f"activation.scope: found '{scope}'; give layer or channel")
+    if width is None:
+        raise InputError("activation.scope: 'channel' needs the width; build_activation(..., width=...)")
+    return (width,)
