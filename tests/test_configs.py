@@ -33,4 +33,4 @@ def test_dense_1b_has_the_papers_size_in_every_arm(polycom, name):
     )  # fmt: skip
     assert outcome.code == 0, outcome.err
     assert "1,345,4" in outcome.out or "1,345,3" in outcome.out
-    assert ("width 5504" if name in ("swiglu", "geglu") else "width 8256") in outcome.out
+    assert ("width 5504" if ACTIVATIONS[name].gated else "width 8256") in outcome.out

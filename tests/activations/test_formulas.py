@@ -2,145 +2,141 @@
 
 import pytest
 import torch
+from references import POLYNOMIALS, inputs, randomised, reference
 
-from lightning_polycom.activations import ACTIVATIONS, build_activation, functional
-
-POLYNOMIALS = ["polyrelu", "polynorm"]
-
-
-def reference(name: str, x: torch.Tensor, module: torch.nn.Module) -> torch.Tensor:
-    if name == "polyrelu":
-        return functional.polyrelu(x, module.coefficients, module.bias)
-    return functional.polynorm(x, module.coefficients, module.bias, module.eps)
+from lightning_polycom.activations import ACTIVATIONS, build_activation
+from lightning_polycom.errors import InputError
 
 
-def randomised(name: str, order: int, bias: bool = True) -> torch.nn.Module:
-    module = build_activation(name, order=order, bias=bias)
-    torch.manual_seed(order)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_()
-    return module
+def compare_with_reference(name: str, module, x: list[torch.Tensor]) -> None:
+    """Values and all gradients of fp64 tensors agree to rounding."""
+    weight = torch.randn(x[0].shape, dtype=torch.double)
+    leaves = (*x, *module.parameters())
+    fast, slow = module(*x), reference(name, module, *x)
+    torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
+    for a, b in zip(
+        torch.autograd.grad((fast * weight).sum(), leaves),
+        torch.autograd.grad((slow * weight).sum(), leaves),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("order", [1, 2, 3, 4])
 @pytest.mark.parametrize("name", POLYNOMIALS)
 def test_gradcheck_in_fp64(name, order, bias):
-    module = randomised(name, order, bias).double()
-    x = torch.randn(3, 5, 7, dtype=torch.double, requires_grad=True)
-    parameters = list(module.parameters())
-    assert torch.autograd.gradcheck(lambda x, *_: module(x), (x, *parameters))
+    module = randomised(name, order=order, bias=bias).double()
+    x = inputs(module, (2, 3, 4))
+    assert torch.autograd.gradcheck(lambda *t: module(*t[: len(x)]), (*x, *module.parameters()))
 
 
-@pytest.mark.parametrize("shape", [(33, 129), (2, 3, 1), (1, 16500), (0, 8), (5,), (700, 300)])
-@pytest.mark.parametrize("order", [1, 3, 4])
 @pytest.mark.parametrize("name", POLYNOMIALS)
-def test_forward_and_gradients_match_the_reference_in_fp64(name, order, shape):
-    module = randomised(name, order).double()
-    x = torch.randn(shape, dtype=torch.double, requires_grad=True)
-    weight = torch.randn(shape, dtype=torch.double)
-    inputs = (x, *module.parameters())
-    fast, slow = module(x), reference(name, x, module)
-    torch.testing.assert_close(fast, slow, rtol=1e-12, atol=1e-12)
-    for a, b in zip(
-        torch.autograd.grad((fast * weight).sum(), inputs),
-        torch.autograd.grad((slow * weight).sum(), inputs),
-        strict=True,
-    ):
-        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+def test_gradcheck_of_coefficients_per_channel(name):
+    module = randomised(name, width=5, scope="channel").double()
+    x = inputs(module, (2, 3, 5))
+    assert torch.autograd.gradcheck(lambda *t: module(*t[: len(x)]), (*x, *module.parameters()))
 
 
-def relative_error(found: torch.Tensor, true: torch.Tensor) -> float:
-    return ((found.double() - true).norm() / true.norm()).item()
+def test_gradcheck_of_xielu():
+    module = build_activation("xielu").double()
+    x = torch.tensor([-20.0, -1.0, -1e-3, 1e-3, 1.0, 20.0], dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x, *_: module(x), (x, *module.parameters()))
 
 
 @pytest.mark.parametrize(
-    ("dtype", "output_limit", "coefficient_limit"), [(torch.float32, 5e-7, 5e-6), (torch.bfloat16, 2.5e-3, 1e-5)]
+    "shape", [(33, 129), (2, 3, 1), (1, 16500), (0, 8), (3, 0), (5,), (700, 300)], ids=lambda s: "x".join(map(str, s))
 )
-@pytest.mark.parametrize("std", [0.05, 1.0, 12.0])
+@pytest.mark.parametrize("order", [1, 3, 4])
 @pytest.mark.parametrize("name", POLYNOMIALS)
-def test_error_against_fp64_stays_within_the_stated_limits(name, std, dtype, output_limit, coefficient_limit):
-    torch.manual_seed(0)
-    module = build_activation(name)
-    x = (torch.randn(256, 1024) * std).to(dtype).requires_grad_()
-    g = torch.randn(256, 1024).to(dtype)
-    y = module(x)
-    dx, da, db = torch.autograd.grad(y, (x, module.coefficients, module.bias), g)
-    exact = build_activation(name).double()
-    x64 = x.detach().double().requires_grad_()
-    y64 = reference(name, x64, exact)
-    dx64, da64, db64 = torch.autograd.grad(y64, (x64, exact.coefficients, exact.bias), g.double())
-    assert y.dtype == dtype and da.dtype == torch.float32
-    assert relative_error(y, y64) < output_limit
-    assert relative_error(dx, dx64) < output_limit
-    assert relative_error(da, da64) < coefficient_limit
-    assert relative_error(db, db64) < coefficient_limit
+def test_forward_and_gradients_match_the_reference_in_fp64(name, order, shape):
+    module = randomised(name, order=order).double()
+    compare_with_reference(name, module, inputs(module, shape))
 
 
-@pytest.mark.parametrize("std", [0.05, 12.0])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"scope": "channel", "width": 300},
+        {"sigmoid": True, "bias_limit": 0.5, "output_scale": 0.5},
+        {"scope": "channel", "width": 300, "sigmoid": True, "bias": False},
+    ],
+    ids=lambda options: "-".join(options),
+)
 @pytest.mark.parametrize("name", POLYNOMIALS)
-def test_fp16_stays_finite(name, std):
-    module = build_activation(name)
-    x = (torch.randn(64, 512) * std).half().requires_grad_()
-    y = module(x)
-    y.float().square().mean().backward()
-    assert torch.isfinite(y).all() and torch.isfinite(x.grad).all()
+def test_options_match_the_reference_in_fp64(name, options):
+    module = randomised(name, **options).double()
+    compare_with_reference(name, module, inputs(module, (700, 300)))
 
 
 @pytest.mark.parametrize("name", POLYNOMIALS)
 def test_strided_inputs_and_gradients(name):
-    module = randomised(name, 3)
-    base = torch.randn(6, 10, 8)
-    x = base.transpose(0, 1)[:, ::2].requires_grad_()
-    dense = x.detach().contiguous().requires_grad_()
-    module(x).sum().backward()
-    module(dense).sum().backward()
-    torch.testing.assert_close(x.grad, dense.grad)
+    module = randomised(name)
+    strided = [torch.randn(6, 10, 8).transpose(0, 1)[:, ::2].requires_grad_() for _ in inputs(module, (1, 1))]
+    dense = [x.detach().contiguous().requires_grad_() for x in strided]
+    for x in (strided, dense):
+        module(*x).transpose(0, 1).square().sum().backward()
+    for a, b in zip(strided, dense, strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
 
 
 @pytest.mark.parametrize("name", POLYNOMIALS)
-def test_nan_reaches_output_and_gradient(name):
-    x = torch.tensor([[1.0, float("nan"), -1.0]], requires_grad=True)
-    y = build_activation(name)(x)
-    y.sum().backward()
-    assert y.isnan().any() and x.grad.isnan().any()
+def test_any_subset_of_gradients(name):
+    module = randomised(name)
+    x = inputs(module, (4, 6), torch.float32)
+    leaves = [*x, *module.parameters()]
+    everything = torch.autograd.grad(module(*x).square().sum(), leaves)
+    for index, expected in enumerate(everything):
+        for other, leaf in enumerate(leaves):
+            leaf.requires_grad_(other == index)
+        (alone,) = torch.autograd.grad(module(*x).square().sum(), leaves[index])
+        assert torch.equal(alone, expected)
+    for leaf in leaves:
+        leaf.requires_grad_(False)
+    assert not module(*x).requires_grad
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("name", POLYNOMIALS)
-def test_backward_keeps_the_input_and_a_few_numbers_per_row(name):
-    kept = []
-    x = torch.randn(16, 256, requires_grad=True)
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        build_activation(name)(x)
-    big = [t for t in kept if t.numel() >= x.numel()]
-    assert len(big) == 1 and big[0].data_ptr() == x.data_ptr()
-    assert sum(t.numel() for t in kept) - x.numel() <= 3 * 16 + 4
-
-
-def test_polynorm_is_the_rms_form_of_the_paper():
-    x = torch.tensor([[3.0, -4.0]], dtype=torch.double)
-    module = build_activation("polynorm", coefficients=(0.5, 0.25, 2.0), eps=0.0).double()
+def test_a_number_that_is_not_finite_reaches_output_and_gradient_of_its_row_only(name, value):
+    module = build_activation(name)
+    x = inputs(module, (2, 3), torch.float32)
     with torch.no_grad():
-        module.bias.fill_(0.1)
-    by_hand = 0.1 + 0.5 * x / (12.5**0.5) + 0.25 * x**2 / ((81 + 256) / 2) ** 0.5 + 2 * x**3 / ((729 + 4096) / 2) ** 0.5
-    torch.testing.assert_close(module(x), by_hand)
-
-
-def test_polyrelu_contains_relu_and_its_square():
-    x = torch.randn(9, 9)
-    torch.testing.assert_close(build_activation("polyrelu", coefficients=(1.0, 0.0, 0.0))(x), ACTIVATIONS["relu"]()(x))
-    torch.testing.assert_close(build_activation("polyrelu", coefficients=(0.0, 1.0, 0.0))(x), ACTIVATIONS["relu2"]()(x))
-
-
-def test_polynorm_ignores_the_scale_of_a_row():
-    x = torch.randn(4, 64, dtype=torch.double)
-    module = build_activation("polynorm").double()
-    torch.testing.assert_close(module(x), module(37.0 * x), rtol=1e-5, atol=1e-5)
+        x[0][0] = torch.tensor([1.0, value, -1.0])
+    y = module(*x)
+    y.sum().backward()
+    assert not y[0].isfinite().all() and not x[0].grad[0].isfinite().all()
+    assert y[1].isfinite().all() and all(t.grad[1].isfinite().all() for t in x)
 
 
 @pytest.mark.parametrize("name", POLYNOMIALS)
+def test_backward_keeps_its_input_and_a_few_numbers_per_row(name):
+    kept, module = [], build_activation(name)
+    x = inputs(module, (16, 256), torch.float32)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        module(*x)
+    big = {t.data_ptr() for t in kept if t.numel() >= x[0].numel()}
+    assert big == {t.data_ptr() for t in x}
+    per_row = 3 * 16 if module.row_normalising else 0
+    assert sum(t.numel() for t in kept) == x[0].numel() * len(x) + per_row + module.num_coefficients
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_integers_are_refused(name):
+    module = build_activation(name)
+    x = [torch.ones(2, 3, dtype=torch.int64)] * (2 if module.gated else 1)
+    with pytest.raises(InputError, match=r"activation: found input of dtype torch\.int64; give floating-point numbers"):
+        module(*x)
+
+
+@pytest.mark.parametrize("name", [*POLYNOMIALS, "xielu"])
 def test_compiled_equals_eager(name):
-    module = randomised(name, 3)
-    x = torch.randn(16, 64)
-    torch.testing.assert_close(torch.compile(module, backend="eager")(x), module(x), rtol=1e-5, atol=1e-5)
+    module = build_activation(name)
+    x = [torch.randn(16, 64, requires_grad=True) for _ in range(2 if module.gated else 1)]
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(*x), module(*x), rtol=1e-5, atol=1e-5)
+    leaves = (*x, *module.parameters())
+    for a, b in zip(
+        torch.autograd.grad(compiled(*x).sum(), leaves), torch.autograd.grad(module(*x).sum(), leaves), strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-4)

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from lightning_polycom.activations import ACTIVATIONS, ActivationConfig, build_activation
 from lightning_polycom.errors import InputError
 
-GATED = {"swiglu": F.silu, "geglu": F.gelu}
+GATED = {"swiglu": F.silu, "geglu": F.gelu, "reglu": F.relu}
 PLAIN = {"relu": F.relu, "relu2": lambda x: F.relu(x) ** 2, "gelu": F.gelu, "silu": F.silu}
 
 
@@ -25,6 +25,25 @@ def test_gated_activations_act_on_the_gate(name):
     module = build_activation(name)
     assert module.gated
     torch.testing.assert_close(module(gate, up), GATED[name](gate) * up)
+
+
+def test_xielu_is_the_integral_of_its_derivative():
+    alpha, beta = 0.8, 0.5
+    x = torch.linspace(-5, 5, 20001, dtype=torch.double)
+    slope = torch.where(x > 0, 2 * alpha * x + beta, alpha * torch.expm1(x) + beta)
+    integral = torch.cumulative_trapezoid(slope, x)
+    y = build_activation("xielu").double()(x)
+    torch.testing.assert_close((y[1:] - y[0]).detach(), integral, rtol=1e-6, atol=1e-6)
+    assert abs(y[10000].item()) < 1e-15
+
+
+def test_gelu_has_a_tanh_form():
+    x = torch.randn(5, 7)
+    expected = F.gelu(x, approximate="tanh")
+    torch.testing.assert_close(build_activation("gelu", approximate="tanh")(x), expected)
+    torch.testing.assert_close(build_activation("geglu", approximate="tanh")(x, 2 * x), expected * 2 * x)
+    with pytest.raises(InputError, match=r"activation\.approximate: found 'erf'; give none or tanh"):
+        build_activation("gelu", approximate="erf")
 
 
 def test_every_registered_name_builds():

@@ -48,7 +48,7 @@ def inverse_norms(z: Tensor, order: int, eps: float) -> list[Tensor]:
     norms, power = [], z
     for p in range(order):
         power = power if p == 0 else power * z
-        mean_square = torch.linalg.vector_norm(power, dim=1, keepdim=True).square() / z.shape[1]
+        mean_square = torch.linalg.vector_norm(power, dim=1, keepdim=True).square() / max(1, z.shape[1])
         norms.append((mean_square + eps).rsqrt())
     return norms
 
@@ -91,7 +91,8 @@ def base_argument_gradient(
         return horner(z, [p * a_p for p, a_p in enumerate(a, start=1)]).mul_(g)
     slopes = [p * (r * a_p) for p, (r, a_p) in enumerate(zip(norms, a, strict=True), start=1)]
     # From left to right: r^3 alone underflows in fp32 for rows of 1e4 at order 4, its product with the sum does not.
-    k = [pull * r * r * r * (p / z.shape[1]) for p, (r, pull) in enumerate(zip(norms, pulls, strict=True), start=1)]
+    width = max(1, z.shape[1])
+    k = [pull * r * r * r * (p / width) for p, (r, pull) in enumerate(zip(norms, pulls, strict=True), start=1)]
     return horner(z, slopes).mul_(g).sub_(horner(z * z, k).mul_(z))
 
 

@@ -57,6 +57,11 @@ class PolynomialActivation(Activation):
         self.initial_coefficients = _initial_coefficients(order, coefficients, sigmoid)
         self.order, self.sigmoid = order, sigmoid
         self.bias_limit, self.output_scale = _bias_limit(bias_limit, bias), output_scale
+        if learning_rate_multiplier <= 0:
+            raise InputError(
+                f"activation.learning_rate_multiplier: found {learning_rate_multiplier}; "
+                "give a number above 0, or set frozen"
+            )
         self.learning_rate_multiplier = learning_rate_multiplier
         channels = _channels(scope, width)
         self.coefficients = nn.Parameter(torch.empty(order, *channels, dtype=torch.float32))
