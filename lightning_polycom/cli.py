@@ -10,6 +10,7 @@ COMMANDS = {
     "validate": "losses per domain of a checkpoint",
     "evaluate": "lm-eval tasks on a checkpoint",
     "generate": "continue a prompt from a checkpoint",
+    "analyze": "draw activations, fresh or as a run has trained them",
 }
 MODULES = {"validate": "fit"}  # commands that share a module with another
 

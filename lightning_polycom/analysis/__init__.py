@@ -1,0 +1,1 @@
+"""What can be seen in an activation or a trained decoder, without training it further."""
