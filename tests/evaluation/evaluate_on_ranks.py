@@ -26,7 +26,7 @@ def outcome(lm: DecoderLM, folder: Path, tasks: str) -> dict:
     cases = [("once", {"until": ["\n"], "max_gen_toks": n}) for n in (9, 3, 1)]
     prompts = [Instance("generate_until", {}, case, i, metadata=("g", i, 1)) for i, case in enumerate(cases)]
     try:
-        load_tasks(["heldout_continuaton"], [tasks], folder)
+        load_tasks(["heldout_continuation"], [f"{tasks}-elsewhere"], folder)
         error = None
     except InputError as refused:
         error = str(refused)
