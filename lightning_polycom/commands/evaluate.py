@@ -1,12 +1,14 @@
 """`polycom evaluate`: lm-eval tasks on a checkpoint."""
 
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from rich.console import Console
+from rich.progress import track
 
 from lightning_polycom.callbacks.downstream_evaluation import evaluation_precision
 from lightning_polycom.callbacks.run_summary import task_table
@@ -64,9 +66,8 @@ def evaluate(checkpoint: Path, options: EvaluateOptions) -> dict[str, str]:
         settings["tasks"], settings["include_path"] or [], Path(record["data_folder"]), settings["num_fewshot"]
     )
     precision = options.precision or evaluation_precision(record["precision"])
-    lm = DecoderLM(
-        decoder.to(_device(options.device)), tokenizer, batch_tokens=settings["batch_tokens"], precision=precision
-    )
+    decoder = decoder.to(_device(options.device))
+    lm = DecoderLM(decoder, tokenizer, settings["batch_tokens"], precision, _track)
     results = run_evaluation(lm, loaded, limit=settings["limit"])
     output = Path(options.output) if options.output else folder / "evals" / f"{checkpoint.stem}.json"
     write_results(output, results)
@@ -89,6 +90,12 @@ def _settings(checkpoint: Path, options: EvaluateOptions) -> dict[str, Any]:
     if not settings["tasks"]:
         raise InputError("tasks: the run's config.yaml names no evaluation.tasks; give --tasks '[arc_easy, ...]'")
     return settings
+
+
+def _track(steps: Sequence[int]) -> Iterable[int]:
+    """A progress bar over the batches of each kind of request; nothing where the output is no terminal."""
+    console = Console()
+    return track(steps, "evaluating", console=console, transient=True, disable=not console.is_terminal)
 
 
 def _device(name: str | None) -> str:
