@@ -41,6 +41,10 @@ def _run(command: str) -> None:
         module.main()
     except InputError as error:
         _fail(str(error))
+    except OSError as error:  # a path that cannot be read or written, a full disk
+        if error.filename is None or error.strerror is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}; check the path, its permissions and the disk")
 
 
 def _fail(message: str) -> None:

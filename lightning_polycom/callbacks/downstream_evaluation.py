@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import lightning as L
 
+from lightning_polycom.callbacks.progress import StepProgress
 from lightning_polycom.training.scalars import log_scalars
 
 if TYPE_CHECKING:
@@ -76,7 +77,9 @@ class DownstreamEvaluation(L.Callback):
         manifest, folder = trainer.datamodule.manifest, trainer.datamodule.folder
         tokenizer = Tokenizer.load(folder / manifest.tokenizer.file, manifest.tokenizer.eos_token)
         precision = evaluation_precision(str(trainer.precision))
-        lm = DecoderLM(pl_module.decoder, tokenizer, batch_tokens=self.batch_tokens, precision=precision)
+        bar = trainer.progress_bar_callback
+        track = bar.track if isinstance(bar, StepProgress) else iter
+        lm = DecoderLM(pl_module.decoder, tokenizer, self.batch_tokens, precision, track)
         results = run_evaluation(lm, self._loaded, limit=self.limit)
         if trainer.is_global_zero:
             write_results(Path(trainer.default_root_dir) / "evals" / f"step-{trainer.global_step:08d}.json", results)

@@ -1,5 +1,7 @@
 """What the terminal shows while a run trains."""
 
+from collections.abc import Iterator, Sequence
+
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
@@ -7,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class StepProgress(ProgressBar):
-    """A bar over optimizer steps, and one over batches while validating.
+    """A bar over optimizer steps, and one over batches while validating or evaluating.
 
     Where the output is no terminal (a file, a pipe, a job's log) it prints a line about every twentieth of the run
     instead.
@@ -67,7 +69,18 @@ class StepProgress(ProgressBar):
             self._progress.remove_task(self._validation_task)
             self._validation_task = None
 
-    def on_train_end(self, *_) -> None:
+    def track(self, steps: Sequence[int]) -> Iterator[int]:
+        """Passes the steps of an evaluation on, with a bar that is there for as long."""
+        if self._progress is None:
+            yield from steps
+            return
+        task = self._progress.add_task("evaluation", total=len(steps), status="")
+        for step in steps:
+            yield step
+            self._progress.advance(task)
+        self._progress.remove_task(task)
+
+    def on_fit_end(self, *_) -> None:
         """Closes the bar."""
         self._close()
 

@@ -1,12 +1,15 @@
 """`polycom evaluate`: lm-eval tasks on a checkpoint."""
 
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 import yaml
 from rich.console import Console
+from rich.progress import track
 
 from lightning_polycom.callbacks.downstream_evaluation import evaluation_precision
 from lightning_polycom.callbacks.run_summary import task_table
@@ -15,6 +18,7 @@ from lightning_polycom.checkpoints.locate import run_folder_of
 from lightning_polycom.commands.parsing import OneLineParser
 from lightning_polycom.errors import InputError
 from lightning_polycom.evaluation import DecoderLM, load_tasks, run_evaluation, scalars, write_results
+from lightning_polycom.model import Decoder
 from lightning_polycom.training.run_folder import read_record
 
 
@@ -23,8 +27,8 @@ class EvaluateOptions:
     """What to run; an option left out is taken from the run's own evaluation section, so that numbers repeat.
 
     Args:
-        tasks: Names of lm-eval tasks or groups.
-        include_path: Folders of task YAML files beside lm-eval's own.
+        tasks: Names of lm-eval tasks or groups, as a list or separated by commas.
+        include_path: Folders of task YAML files beside lm-eval's own, likewise.
         limit: Only the first so many documents of each task.
         num_fewshot: Examples before each question.
         batch_tokens: Tokens per forward pass.
@@ -33,8 +37,8 @@ class EvaluateOptions:
         device: Where to compute; default a GPU if there is one.
     """
 
-    tasks: list[str] | None = None
-    include_path: list[str] | None = None
+    tasks: list[str] | str | None = None
+    include_path: list[str] | str | None = None
     limit: int | None = None
     num_fewshot: int | None = None
     batch_tokens: int | None = None
@@ -64,9 +68,7 @@ def evaluate(checkpoint: Path, options: EvaluateOptions) -> dict[str, str]:
         settings["tasks"], settings["include_path"] or [], Path(record["data_folder"]), settings["num_fewshot"]
     )
     precision = options.precision or evaluation_precision(record["precision"])
-    lm = DecoderLM(
-        decoder.to(_device(options.device)), tokenizer, batch_tokens=settings["batch_tokens"], precision=precision
-    )
+    lm = DecoderLM(_placed(decoder, options.device), tokenizer, settings["batch_tokens"], precision, _track)
     results = run_evaluation(lm, loaded, limit=settings["limit"])
     output = Path(options.output) if options.output else folder / "evals" / f"{checkpoint.stem}.json"
     write_results(output, results)
@@ -86,12 +88,24 @@ def _settings(checkpoint: Path, options: EvaluateOptions) -> dict[str, Any]:
     theirs = yaml.safe_load(config.read_text(encoding="utf-8"))["evaluation"]
     keys = ("tasks", "include_path", "limit", "num_fewshot", "batch_tokens")
     settings = {key: theirs[key] if getattr(options, key) is None else getattr(options, key) for key in keys}
+    for key in ("tasks", "include_path"):
+        if isinstance(settings[key], str):
+            settings[key] = [name.strip() for name in settings[key].split(",")]
     if not settings["tasks"]:
         raise InputError("tasks: the run's config.yaml names no evaluation.tasks; give --tasks '[arc_easy, ...]'")
     return settings
 
 
-def _device(name: str | None) -> str:
-    import torch
+def _track(steps: Sequence[int]) -> Iterable[int]:
+    """A progress bar over the batches of each kind of request; nothing where the output is no terminal."""
+    console = Console()
+    return track(steps, "evaluating", console=console, transient=True, disable=not console.is_terminal)
 
-    return name or ("cuda" if torch.cuda.is_available() else "cpu")
+
+def _placed(decoder: Decoder, device: str | None) -> Decoder:
+    """The decoder on the named device, or on a GPU if there is one."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return decoder.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device: cannot use '{device}' ({str(error).splitlines()[0]})") from error

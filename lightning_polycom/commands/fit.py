@@ -7,6 +7,7 @@ import warnings
 from typing import Any, NoReturn
 
 import jsonargparse
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
@@ -142,6 +143,8 @@ def main() -> None:
         PolycomCLI()
     except OmegaConfBaseException as error:
         raise InputError(f"config: {str(error).splitlines()[0]}; correct the ${{...}} reference") from error
+    except MisconfigurationException as error:
+        raise InputError(f"trainer: {' '.join(str(error).split())}") from error
 
 
 def _config_files(arguments: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from torch import Tensor, nn
 
 from lightning_polycom.errors import InputError
-from lightning_polycom.evaluation.batch_plan import pad_right, plan_batches, run_batches
+from lightning_polycom.evaluation.batch_plan import Track, pad_right, plan_batches, run_batches
 from lightning_polycom.evaluation.generation import Prompt, generate_greedily
 from lightning_polycom.evaluation.live_decoder import AUTOCAST, borrowed, forward
 from lightning_polycom.evaluation.ranks import require_equal
@@ -25,13 +25,21 @@ class DecoderLM(TemplateLM):
     int64 (batch, sequence) to logits (batch, sequence, vocab_size) and has `config.max_sequence_length`; `tokenizer`
     has `encode`, `decode` and `eos_token_id`. A forward pass sees at most `batch_tokens` tokens, pads included, or
     one sequence. With a process group every method is collective: the ranks share the batches, each makes the same
-    number of forward passes, and every rank returns all results. lm-eval itself is told of one rank only.
+    number of forward passes, and every rank returns all results. lm-eval itself is told of one rank only. `track` shows
+    the progress over batches.
 
     Raises:
         InputError: `precision` is not "fp32" or "bf16", or `batch_tokens` is not positive.
     """
 
-    def __init__(self, decoder: nn.Module, tokenizer: Any, batch_tokens: int = 8192, precision: str = "fp32"):
+    def __init__(
+        self,
+        decoder: nn.Module,
+        tokenizer: Any,
+        batch_tokens: int = 8192,
+        precision: str = "fp32",
+        track: Track = iter,
+    ):
         super().__init__()
         if precision not in AUTOCAST:
             raise InputError(f"evaluation precision: {precision!r} is unknown, use one of {', '.join(AUTOCAST)}")
@@ -41,6 +49,7 @@ class DecoderLM(TemplateLM):
         self.tokenizer = tokenizer
         self.batch_tokens = batch_tokens
         self.precision = precision
+        self.track = track
 
     @property
     def eot_token_id(self) -> int:
@@ -118,7 +127,7 @@ class DecoderLM(TemplateLM):
             return generate_greedily(batch, self._next_logits, self.tok_decode, self.eot_token_id)
 
         with borrowed(self.decoder):
-            return run_batches(batches, run)
+            return run_batches(batches, run, self.track)
 
     def _loglikelihood_tokens(self, requests: list[Any], **kwargs: Any) -> list[tuple[float, bool]]:
         pairs: list[TokenPair] = [(context, continuation) for _, context, continuation in requests]
@@ -134,7 +143,7 @@ class DecoderLM(TemplateLM):
             return self._score([inputs[item] for item in items], [pairs[item][1] for item in items])
 
         with borrowed(self.decoder):
-            return run_batches(batches, run)
+            return run_batches(batches, run, self.track)
 
     def _misfit(self, context: list[int], continuation: list[int]) -> str | None:
         if not context or not continuation:

@@ -1,6 +1,6 @@
 """Plans batches by a token budget and shares them among ranks, with equal numbers of forward passes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,11 @@ def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     return batches
 
 
-def run_batches(batches: list[list[int]], run: Callable[[list[int]], Sequence[Any]]) -> list[Any]:
+Track = Callable[[Sequence[int]], Iterable[int]]
+"""Passes rounds of batches on one by one, showing how far they are; `iter` shows nothing."""
+
+
+def run_batches(batches: list[list[int]], run: Callable[[list[int]], Sequence[Any]], track: Track = iter) -> list[Any]:
     """Runs every batch on one of the ranks; returns the results of all items, by item number, on every rank.
 
     `run(items)` returns one picklable result an item. Under sharding each forward pass is a collective, so all ranks
@@ -31,7 +35,7 @@ def run_batches(batches: list[list[int]], run: Callable[[list[int]], Sequence[An
     """
     rank, world_size = rank_and_world_size()
     mine: dict[int, Any] = {}
-    for start in range(0, len(batches), world_size):
+    for start in track(range(0, len(batches), world_size)):
         batch_round = batches[start : start + world_size]
         items = batch_round[min(rank, len(batch_round) - 1)]
         results = run(items)

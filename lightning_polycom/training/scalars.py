@@ -65,9 +65,12 @@ class EventFiles(TensorBoardLogger):
         if self._opened:
             super().save()
 
+    @rank_zero_only
     def _open(self) -> None:
         """Creates the files, with the hyperparameters in them."""
         if not self._opened:
+            # TensorBoard reports a folder that cannot be made as a value that cannot be logged.
+            Path(self.log_dir).mkdir(parents=True, exist_ok=True)
             self._opened = True
             super().log_hyperparams(self._hyperparameters or {})
 

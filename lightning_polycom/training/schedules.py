@@ -19,6 +19,9 @@ class ScheduleConfig:
         decay_steps: Length of wsd's decay in steps. Default: a fifth of the training steps.
         decay_tokens: The same in tokens; give one of the two.
         final_fraction: Learning rate at the end, as a fraction of the peak.
+
+    Raises:
+        InputError: a negative length, or a fraction outside 0 to 1.
     """
 
     name: Literal["cosine", "wsd", "constant"] = "cosine"
@@ -27,6 +30,13 @@ class ScheduleConfig:
     decay_steps: int | None = None
     decay_tokens: int | None = None
     final_fraction: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("warmup_steps", "warmup_tokens", "decay_steps", "decay_tokens"):
+            if (getattr(self, name) or 0) < 0:
+                raise InputError(f"schedule.{name}: found {getattr(self, name)}; it must be 0 or more")
+        if not 0 <= self.final_fraction <= 1:
+            raise InputError(f"schedule.final_fraction: found {self.final_fraction}; it must be from 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def outcome(lm: DecoderLM, folder: Path, tasks: str) -> dict:
     cases = [("once", {"until": ["\n"], "max_gen_toks": n}) for n in (9, 3, 1)]
     prompts = [Instance("generate_until", {}, case, i, metadata=("g", i, 1)) for i, case in enumerate(cases)]
     try:
-        load_tasks(["heldout_continuation"], [tasks], folder)
+        load_tasks(["heldout_continuation"], [f"{tasks}-elsewhere"], folder)
         error = None
     except InputError as refused:
         error = str(refused)
@@ -36,6 +36,7 @@ def outcome(lm: DecoderLM, folder: Path, tasks: str) -> dict:
         "failed": sorted(first["polycom"]["failed"]),
         "generated": lm.generate_until(prompts),
         "error": error,
+        "missing": load_tasks(["heldout_continuation"], [tasks], folder).failed["heldout_continuation"],
     }
 
 

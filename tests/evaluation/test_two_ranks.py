@@ -55,5 +55,6 @@ def test_two_ranks_give_the_results_of_one_with_equal_numbers_of_forward_passes(
         assert first["generated"] == second["generated"] == alone["generated"]
         assert first["failed"] == second["failed"] == ["arc_easy"]
         assert first["training"] and second["training"]
-        assert "heldout_continuation.jsonl" in first["error"] and first["error"] == second["error"]
+        assert "-elsewhere" in first["error"] and first["error"] == second["error"]
+        assert "heldout_continuation.jsonl not found" in first["missing"] and first["missing"] == second["missing"]
     assert all("differ between ranks" in rank["different"] for rank in ranks)

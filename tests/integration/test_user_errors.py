@@ -32,6 +32,14 @@ def refused(outcome, *parts: str) -> None:
         ("--evaluation.tasks", '["arc_eazy"]', ["arc_eazy", "arc_easy"]),
         ("--trainer.max_steps", -1, ["schedule", "trainer.max_steps"]),
         ("--config", "configs/none.yaml", ["configs/none.yaml"]),
+        ("--trainer.accelerator", "gpu", ["trainer: ", "gpu"]),
+        ("--run.root", "/proc/nowhere", ["/proc/nowhere"]),
+        ("--model.optimizer.learning_rate", -1, ["optimizer.learning_rate: found -1"]),
+        ("--model.optimizer.betas", "[0.9, 1.5]", ["optimizer.betas"]),
+        ("--model.schedule.final_fraction", 2, ["schedule.final_fraction: found 2"]),
+        ("--model.schedule.warmup_steps", -5, ["schedule.warmup_steps: found -5"]),
+        ("--checkpoint.every_n_steps", 0, ["checkpoint.every_n_steps: found 0"]),
+        ("--evaluation.limit", "many", ["evaluation.limit", "many"]),
     ],
 )
 def test_fit_refuses_in_one_line(polycom, tiny_config, tmp_path, option, value, parts):
@@ -116,3 +124,16 @@ def test_unknown_commands_and_options(polycom):
     refused(polycom("fitt"), "unknown command 'fitt'; did you mean 'fit'?")
     refused(polycom("prepare", "--output", "x", "--vocab_siz", 5), "vocab_siz")
     refused(polycom("generate"), "checkpoint")
+    refused(polycom("prepare", "--output", "/proc/nowhere"), "/proc")
+
+
+def test_evaluate_and_generate_refuse_bad_values(polycom, tiny_config, tmp_path):
+    assert polycom("fit", "--config", tiny_config, "--trainer.max_steps", 4).code == 0
+    run = tmp_path / "runs/tiny/version_0"
+    refused(polycom("evaluate", run), "evaluation.tasks", "--tasks")
+    refused(polycom("evaluate", run, "--tasks", "heldout_continuaton", "--include_path", "data/tasks"), "continuation")
+    refused(polycom("evaluate", run, "--tasks", "arc_easy", "--device", "abacus"), "device: cannot use 'abacus'")
+    refused(polycom("evaluate", run, "--tasks", "arc_easy", "--precision", "fp8"), "precision", "fp8")
+    refused(polycom("generate", run, "--temperature", -1), "temperature: found -1")
+    refused(polycom("generate", run, "--top_p", 1.5), "top_p: found 1.5")
+    refused(polycom("generate", run, "--max_new_tokens", 0), "max_new_tokens: found 0")
