@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 # 2^18 fp32 elements are 1 MiB: a chunk's input and scratch buffers stay in cache. Measured with 8192 columns, PyTorch's
-# cost per operation makes 2^16 a third slower, and 2^20 is no faster.
+# cost per operation makes 2^16 half again as slow, and 2^20 is no faster.
 ELEMENTS_PER_CHUNK = 2**18
 
 
