@@ -85,7 +85,7 @@ def _imported_class(path: str) -> type[Activation]:
     module_name, _, class_name = path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module_name), class_name, None)
-    except ModuleNotFoundError as error:
+    except (ImportError, ValueError) as error:
         raise InputError(
             f"activation.name: cannot import '{path}' ({error}); put the file on PYTHONPATH or correct the path"
         ) from error

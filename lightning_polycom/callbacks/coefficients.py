@@ -12,8 +12,10 @@ class Coefficients(L.Callback):
     """
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Logs the values that training starts from."""
-        self._log(trainer, pl_module)
+        """Logs the values that training starts from; those of a resumed step are logged already."""
+        self._logged_step = trainer.global_step
+        if trainer.global_step == 0:
+            self._log(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_) -> None:
         """Logs after every `log_every_n_steps` optimizer steps."""

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import lightning as L
 
 from lightning_polycom.callbacks.progress import StepProgress
+from lightning_polycom.callbacks.step_checkpoint import StepCheckpoint
+from lightning_polycom.errors import InputError
 from lightning_polycom.training.scalars import log_scalars
 
 if TYPE_CHECKING:
@@ -36,6 +38,10 @@ class DownstreamEvaluation(L.Callback):
         num_fewshot: int | None = None,
         batch_tokens: int = 8192,
     ):
+        least = {"every_n_steps": (every_n_steps, 1), "limit": (limit, 1), "num_fewshot": (num_fewshot, 0)}
+        for name, (value, minimum) in {**least, "batch_tokens": (batch_tokens, 1)}.items():
+            if value is not None and value < minimum:
+                raise InputError(f"evaluation.{name}: found {value}; it must be at least {minimum}")
         self.tasks, self.include_path = tasks or [], include_path or []
         self.every_n_steps, self.limit, self.num_fewshot = every_n_steps, limit, num_fewshot
         self.batch_tokens = batch_tokens
@@ -51,7 +57,8 @@ class DownstreamEvaluation(L.Callback):
         self._loaded = load_tasks(self.tasks, self.include_path, data_folder, self.num_fewshot)
         for name, reason in self._loaded.failed.items():
             self._print(trainer, f"evaluation: task {name} is left out: {reason}")
-        self._interval = self.every_n_steps or trainer.checkpoint_callback.every_n_steps
+        self._checkpoints = [c for c in trainer.callbacks if isinstance(c, StepCheckpoint)]
+        self._interval = self.every_n_steps or self._checkpoints[0].every_n_steps
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """The step that a run starts or resumes from is not evaluated."""
@@ -60,11 +67,15 @@ class DownstreamEvaluation(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_) -> None:
         """Evaluates after an optimizer step whose number is a multiple of the interval."""
         if self._loaded and trainer.global_step % self._interval == 0:
+            for checkpoint in self._checkpoints:
+                checkpoint.save_if_due(trainer)  # before anything can go wrong in a task
             self._evaluate(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Evaluates the end of training, whatever its step."""
         if self._loaded:
+            for checkpoint in self._checkpoints:
+                checkpoint.save(trainer)
             self._evaluate(trainer, pl_module)
 
     def _evaluate(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -22,8 +22,8 @@ PACKAGES = ("lightning-polycom", "torch", "lightning", "lm-eval", "tokenizers", 
 class RunRecord(L.Callback):
     """Writes the resolved config.yaml, run.json and a copy of the tokenizer into the run's folder.
 
-    run.json's `status` is `running` until training ends, then `finished` or the name of the exception, so that an
-    unfinished run can be told from a finished one.
+    run.json's `status` is `running` until training ends, then `finished`, `stopped` before its last step, or the name
+    of the exception, so that an unfinished run can be told from a finished one.
     """
 
     def __init__(self, parser: Any, config: Any):

@@ -34,14 +34,19 @@ class StepCheckpoint(Checkpoint):
 
     def on_train_batch_end(self, trainer: L.Trainer, *_) -> None:
         """Saves after an optimizer step whose number is a multiple of the interval."""
-        if trainer.global_step % self.every_n_steps == 0:
-            self._save(trainer)
+        self.save_if_due(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Saves the end of training, whatever its step."""
-        self._save(trainer)
+        self.save(trainer)
 
-    def _save(self, trainer: L.Trainer) -> None:
+    def save_if_due(self, trainer: L.Trainer) -> None:
+        """Saves the current step if it is a multiple of the interval and not saved yet."""
+        if trainer.global_step % self.every_n_steps == 0:
+            self.save(trainer)
+
+    def save(self, trainer: L.Trainer) -> None:
+        """Saves the current step if it is not saved yet."""
         if trainer.global_step == self._last_saved:
             return
         self._last_saved = trainer.global_step

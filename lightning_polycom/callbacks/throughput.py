@@ -19,11 +19,13 @@ class Throughput(L.Callback):
     logged on devices whose peak is known.
     """
 
+    def __init__(self) -> None:
+        self.total_seconds, self.total_tokens = 0.0, 0
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Starts the clocks."""
         self._logged_step = self._first_step = trainer.global_step
         self._restart_interval(trainer)
-        self.total_seconds, self.total_tokens = 0.0, 0
         self._flops_per_token = pl_module.decoder_config.flops_per_token(trainer.datamodule.sequence_length)
 
     def on_train_batch_start(self, trainer: L.Trainer, *_) -> None:

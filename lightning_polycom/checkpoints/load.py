@@ -28,9 +28,22 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise InputError(f"checkpoint: {path} is refused, it holds more than tensors and plain values") from error
     except (RuntimeError, EOFError, OSError) as error:
         raise InputError(f"checkpoint: {path} cannot be read, it is truncated or no checkpoint") from error
-    if not isinstance(checkpoint, dict) or "decoder" not in checkpoint.get("hyper_parameters", {}):
+    if not isinstance(checkpoint, dict) or "decoder" not in (checkpoint.get("hyper_parameters") or {}):
         raise InputError(f"checkpoint: {path} was not written by polycom fit; it names no decoder")
     return checkpoint
+
+
+def read_for_resume(path: Path) -> int:
+    """The optimizer step of a checkpoint that training can go on from.
+
+    Raises:
+        InputError: as `read_checkpoint`, or it holds weights only.
+    """
+    checkpoint = read_checkpoint(path)
+    missing = {"state_dict", "optimizer_states", "lr_schedulers", "loops", "global_step"} - set(checkpoint)
+    if missing:
+        raise InputError(f"ckpt_path: {path} lacks {', '.join(sorted(missing))}; training cannot go on from it")
+    return checkpoint["global_step"]
 
 
 def load_decoder(path: str | os.PathLike) -> tuple[Decoder, Tokenizer]:

@@ -4,14 +4,14 @@ import os
 from pathlib import Path
 
 from lightning_polycom.errors import InputError
-from lightning_polycom.training.run_folder import newest_version
+from lightning_polycom.training.run_folder import newest_run
 
 
 def locate_checkpoint(path: str | os.PathLike) -> Path:
     """The checkpoint file that `path` means.
 
-    A file is itself; a run's folder, or its checkpoints folder, means the newest step; runs/<name> means the newest
-    version's newest step. Links such as last.ckpt are followed.
+    A file is itself; a run's folder, or its checkpoints folder, means the newest step; runs/<name> means the run
+    below it that saved last. Links such as last.ckpt are followed.
 
     Raises:
         InputError: the path does not exist, or holds no checkpoint.
@@ -21,8 +21,8 @@ def locate_checkpoint(path: str | os.PathLike) -> Path:
         return path.resolve() if path.is_symlink() else path
     if not path.is_dir():
         raise InputError(f"checkpoint: {path} does not exist; give a .ckpt file or a run's folder, such as runs/NAME")
-    if (version := newest_version(path)) is not None:
-        path = version
+    if (run := newest_run(path)) is not None:
+        path = run
     folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
     steps = sorted(folder.glob("step-*.ckpt"))
     if not steps:

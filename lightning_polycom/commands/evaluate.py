@@ -33,7 +33,8 @@ class EvaluateOptions:
         num_fewshot: Examples before each question.
         batch_tokens: Tokens per forward pass.
         precision: fp32 or bf16; default that of the training run.
-        output: JSON file for the results, in lm-eval's own form; default evals/<checkpoint>.json in the run's folder.
+        output: JSON file for the results, in lm-eval's own form; default evals/<checkpoint>.evaluate.json in the run's
+            folder, beside what the run itself wrote.
         device: Where to compute; default a GPU if there is one.
     """
 
@@ -61,6 +62,8 @@ def main() -> None:
 
 def evaluate(checkpoint: Path, options: EvaluateOptions) -> dict[str, str]:
     """Evaluates one checkpoint file; returns the tasks that failed, with the reason of each."""
+    if options.output and Path(options.output).is_dir():
+        raise InputError(f"output: {options.output} is a folder; name a JSON file in it")
     decoder, tokenizer = load_decoder(checkpoint)
     folder, settings = run_folder_of(checkpoint), _settings(checkpoint, options)
     record = read_record(folder)
@@ -70,7 +73,7 @@ def evaluate(checkpoint: Path, options: EvaluateOptions) -> dict[str, str]:
     precision = options.precision or evaluation_precision(record["precision"])
     lm = DecoderLM(_placed(decoder, options.device), tokenizer, settings["batch_tokens"], precision, _track)
     results = run_evaluation(lm, loaded, limit=settings["limit"])
-    output = Path(options.output) if options.output else folder / "evals" / f"{checkpoint.stem}.json"
+    output = Path(options.output) if options.output else folder / "evals" / f"{checkpoint.stem}.evaluate.json"
     write_results(output, results)
     console = Console()
     console.print(task_table(scalars(results)))

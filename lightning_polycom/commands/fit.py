@@ -4,9 +4,11 @@ import argparse
 import logging
 import sys
 import warnings
+from pathlib import Path
 from typing import Any, NoReturn
 
 import jsonargparse
+from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from omegaconf.errors import OmegaConfBaseException
@@ -24,7 +26,8 @@ from lightning_polycom.callbacks import (
 )
 from lightning_polycom.callbacks.run_summary import domain_table
 from lightning_polycom.checkpoints import locate_checkpoint
-from lightning_polycom.checkpoints.load import read_checkpoint
+from lightning_polycom.checkpoints.load import read_for_resume
+from lightning_polycom.checkpoints.locate import run_folder_of
 from lightning_polycom.commands.parsing import PARSER_MODE, empty_sections, known_keys, one_line_error
 from lightning_polycom.data.datamodule import TokenDataModule
 from lightning_polycom.errors import InputError
@@ -47,6 +50,9 @@ TRAINER_DEFAULTS = {
 
 class Parser(LightningArgumentParser):
     """LightningCLI's parser with errors of one line."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """One line, exit code 2."""
@@ -103,25 +109,30 @@ class PolycomCLI(LightningCLI):
             for key in empty_sections(path):
                 if key not in known:
                     raise InputError(f"{path}: unknown key '{key}'; see polycom {self.subcommand} --help")
+        _refuse_owned(settings.trainer)
+        if settings.ckpt_path == "" or (settings.ckpt_path is None and self.subcommand == "validate"):
+            raise InputError("ckpt_path: name a .ckpt file, a run's folder or runs/NAME; it is empty")
         self.checkpoint = locate_checkpoint(settings.ckpt_path) if settings.ckpt_path else None
-        if self.checkpoint is not None:
-            read_checkpoint(self.checkpoint)
+        self.checkpoint_step = read_for_resume(self.checkpoint) if self.checkpoint else 0
 
     def instantiate_trainer(self, **kwargs: Any):
         """Puts the loggers and callbacks of every run in place, under the run's folder."""
         settings = self.config_init[self.subcommand]
-        folder = resolve_run_folder(settings.run, self.checkpoint)
         trainer = settings.trainer
-        callbacks = list(trainer.callbacks or [])
+        callbacks = [*trainer.callbacks] if isinstance(trainer.callbacks, list) else []
         if self.subcommand == "fit":
+            folder = resolve_run_folder(settings.run, self.checkpoint)
             callbacks += [Coefficients(), TensorBoardLayout(), Throughput(), StepProgress(), RunSummary()]
-            loggers = [EventFiles(folder), MetricsFile(folder)]
+            loggers = [EventFiles(folder, self.checkpoint_step), MetricsFile(folder)]
         else:
-            callbacks, loggers = [*callbacks, StepProgress()], False
+            folder, callbacks, loggers = run_folder_of(self.checkpoint), [*callbacks, StepProgress()], False
         chosen = {"default_root_dir": str(folder), "callbacks": callbacks}
         if trainer.logger is None:
             chosen["logger"] = loggers
-        return super().instantiate_trainer(**chosen, **kwargs)
+        try:
+            return super().instantiate_trainer(**chosen, **kwargs)
+        except (MisconfigurationException, ValueError, TypeError) as error:
+            raise InputError(f"trainer: {' '.join(str(error).split())}") from error
 
     def _run_subcommand(self, subcommand: str) -> None:
         if self.config[subcommand].dry_run:
@@ -129,11 +140,32 @@ class PolycomCLI(LightningCLI):
             return
         options = {"datamodule": self.datamodule, "ckpt_path": self.checkpoint, "weights_only": True}
         if subcommand == "fit":
+            self._refuse_finished()
             self.trainer.fit(self.model, **options)
         else:
             self.trainer.validate(self.model, verbose=False, **options)
             metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
             Console().print(domain_table(metrics))
+
+    def _refuse_finished(self) -> None:
+        end = self.datamodule.max_steps or self.trainer.max_steps
+        if self.checkpoint is not None and 0 < end <= self.checkpoint_step:
+            raise InputError(
+                f"ckpt_path: {self.checkpoint} is at step {self.checkpoint_step} and training ends at {end}; "
+                "set trainer.max_steps (or data.max_tokens) above it to go on"
+            )
+
+
+def _refuse_owned(trainer: Namespace) -> None:
+    """Refuses settings of the trainer that others determine, instead of replacing them in silence."""
+    owners = {
+        "default_root_dir": (None, "the run's folder is run.root/run.name/run.version"),
+        "accumulate_grad_batches": (1, "it follows from data.global_batch_size and data.micro_batch_size"),
+        "check_val_every_n_epoch": (None, "validation goes by trainer.val_check_interval, in optimizer steps"),
+    }
+    for name, (free, owner) in owners.items():
+        if trainer[name] != free:
+            raise InputError(f"trainer.{name}: found {trainer[name]}; leave it out, {owner}")
 
 
 def main() -> None:
@@ -145,13 +177,15 @@ def main() -> None:
         raise InputError(f"config: {str(error).splitlines()[0]}; correct the ${{...}} reference") from error
     except MisconfigurationException as error:
         raise InputError(f"trainer: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"config: {error.reason} at byte {error.start}; a config file is UTF-8 text") from error
 
 
 def _config_files(arguments: list[str]) -> list[str]:
     """The files given by --config or -c; the parsed settings do not keep them."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-c", "--config", action="append", default=[])
-    return parser.parse_known_args(arguments)[0].config
+    return [path for path in parser.parse_known_args(arguments)[0].config if Path(path).is_file()]
 
 
 def _quieten() -> None:

@@ -1,5 +1,6 @@
 """`polycom generate`: continue a prompt from a checkpoint."""
 
+import math
 import sys
 from dataclasses import dataclass
 
@@ -7,6 +8,8 @@ from lightning_polycom.checkpoints import load_decoder
 from lightning_polycom.commands.parsing import OneLineParser
 from lightning_polycom.errors import InputError
 from lightning_polycom.model.generation import generate
+
+MIN_TEMPERATURE = 1e-3  # below, scaled logits overflow
 
 
 @dataclass
@@ -28,8 +31,10 @@ class GenerateOptions:
     seed: int = 1234
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise InputError(f"temperature: found {self.temperature}; give 0 for greedy, or a positive number")
+        if self.temperature != 0 and not MIN_TEMPERATURE <= self.temperature < math.inf:
+            raise InputError(f"temperature: found {self.temperature}; give 0 for greedy, or {MIN_TEMPERATURE} or more")
+        if not 0 <= self.seed < 2**63:
+            raise InputError(f"seed: found {self.seed}; give a number from 0 to 2^63 - 1")
         if not 0 < self.top_p <= 1:
             raise InputError(f"top_p: found {self.top_p}; give a probability above 0, at most 1")
         if self.max_new_tokens < 1:

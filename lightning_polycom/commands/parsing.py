@@ -62,7 +62,7 @@ class OneLineParser(jsonargparse.ArgumentParser):
     """A parser for the commands that are not LightningCLI's."""
 
     def __init__(self, *args, **kwargs):
-        super().__init__(*args, **{"parser_mode": PARSER_MODE, **kwargs})
+        super().__init__(*args, **{"parser_mode": PARSER_MODE, "allow_abbrev": False, **kwargs})
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """One line, exit code 2."""

@@ -47,6 +47,15 @@ class TokenDataModule(L.LightningDataModule):
         prepare: PrepareConfig | None = None,
     ):
         super().__init__()
+        settings = {
+            "sequence_length": sequence_length,
+            "validation_batch_size": validation_batch_size,
+            "max_validation_tokens": max_validation_tokens,
+            "max_tokens": max_tokens,
+        }
+        for name, value in settings.items():
+            if value is not None and value < 1:
+                raise InputError(f"data.{name}: found {value}; it must be at least 1")
         self.folder, self.sequence_length, self.seed = Path(folder), sequence_length, seed
         self.global_batch_size, self.micro_batch_size = global_batch_size, micro_batch_size
         self.validation_batch_size = validation_batch_size or micro_batch_size
@@ -91,6 +100,10 @@ class TokenDataModule(L.LightningDataModule):
             self._order = self._sample_order()
             trainer.accumulate_grad_batches = self.plan.accumulation
             if isinstance(trainer.val_check_interval, int):
+                if trainer.val_check_interval < 1:
+                    raise InputError(
+                        f"trainer.val_check_interval: found {trainer.val_check_interval}; it must be at least 1"
+                    )
                 trainer.val_check_interval *= self.plan.accumulation
             if self.max_steps is not None:
                 trainer.fit_loop.epoch_loop.max_steps = self.max_steps
@@ -98,6 +111,11 @@ class TokenDataModule(L.LightningDataModule):
     def train_dataloader(self) -> TrainingStream:
         """The training stream of this rank, from the restored position on."""
         self._first_step = self.trainer.global_step
+        # Lightning restores how many micro-batches were done; with another accumulation now that is another number.
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        done = self._first_step * self.plan.accumulation
+        for counts in (progress.current, progress.total):
+            counts.ready = counts.started = counts.processed = counts.completed = done
         self._stream = TrainingStream(
             self.train_shards, self._order, self.sequence_length, self.plan, self.trainer.global_rank, self.position
         )
@@ -126,6 +144,7 @@ class TokenDataModule(L.LightningDataModule):
         """The position in the sample stream, and what it is a position in."""
         return {
             "samples": self.samples_trained,
+            "tokenizer": self.manifest.tokenizer.sha256,
             "fingerprint": self.manifest.fingerprint,
             "seed": self.seed,
             "sequence_length": self.sequence_length,
@@ -133,6 +152,14 @@ class TokenDataModule(L.LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues the stream where the checkpoint stopped; other data or order is an error, not a silent restart."""
+        tokenizer = self.manifest.tokenizer.sha256
+        if state_dict["tokenizer"] != tokenizer:
+            raise InputError(
+                f"data: the checkpoint was trained with tokenizer {state_dict['tokenizer'][:12]}, the shards in "
+                f"{self.folder} were written with {tokenizer[:12]}; prepare the text with the run's tokenizer.json"
+            )
+        if self.trainer.state.fn != "fit":
+            return  # held-out text of any kind may be scored
         now = {"fingerprint": self.manifest.fingerprint, "seed": self.seed, "sequence_length": self.sequence_length}
         for key, value in now.items():
             if state_dict[key] != value:

@@ -18,8 +18,8 @@ def run_evaluation(lm: Any, loaded_tasks: LoadedTasks, limit: int | None = None,
 
     `limit` takes the first documents of each task; `seed` draws few-shot examples. No random state outside lm-eval is
     touched. Under the key "polycom" stand `chance` (accuracy of guessing by task) and `failed` (reason by name).
-    A task that the decoder cannot answer moves from `loaded_tasks.tasks` to `failed`, for later evaluations too. If
-    no task is left, the results are empty.
+    A task that the decoder cannot answer, or whose own code fails, moves from `loaded_tasks.tasks` to `failed`, for
+    later evaluations too. If no task is left, the results are empty.
 
     Raises:
         InputError: `limit` is not positive.
@@ -33,12 +33,36 @@ def run_evaluation(lm: Any, loaded_tasks: LoadedTasks, limit: int | None = None,
             break
         except TasksRefused as refused:
             for task_name, reason in refused.reasons.items():
-                loaded_tasks.drop(task_name, reason)
-                if rank_and_world_size()[0] == 0:
-                    warnings.warn(f"evaluation: task {task_name} is left out: {reason}", stacklevel=2)
+                _leave_out(loaded_tasks, task_name, reason)
+        except InputError:
+            raise
+        except Exception as error:  # a task's own code or data; reported by name, or raised if it cannot be told
+            if not _leave_out_culprits(lm, loaded_tasks, limit, seed):
+                raise error
     extra = {"chance": loaded_tasks.chance(limit), "failed": dict(loaded_tasks.failed)}
     # lm-eval gives results only where LOCAL_RANK is 0.
     return {**broadcast(results), OUR_KEY: extra}
+
+
+def _leave_out(loaded_tasks: LoadedTasks, task_name: str, reason: str) -> None:
+    loaded_tasks.drop(task_name, reason)
+    if rank_and_world_size()[0] == 0:
+        warnings.warn(f"evaluation: task {task_name} is left out: {reason}", stacklevel=3)
+
+
+def _leave_out_culprits(lm: Any, loaded_tasks: LoadedTasks, limit: int | None, seed: int) -> bool:
+    """Evaluates each requested name alone and leaves out those that fail; whether there was one."""
+    found = False
+    for name, entry in list(loaded_tasks.entries.items()):
+        alone = LoadedTasks({name: entry})
+        try:
+            _simple_evaluate(lm, alone, limit, seed)
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            for task_name in alone.tasks:
+                _leave_out(loaded_tasks, task_name, reason)
+            found = True
+    return found
 
 
 def _simple_evaluate(lm: Any, loaded_tasks: LoadedTasks, limit: int | None, seed: int) -> dict[str, Any] | None:

@@ -72,9 +72,16 @@ class DecoderConfig:
             "num_heads",
             "intermediate_size",
             "max_sequence_length",
+            "gated_size_multiple",
+            "num_key_value_heads",
         ):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"decoder.{name}: found {getattr(self, name)}; it must be at least 1")
+        if self.rope_theta <= 0 or self.norm_eps < 0:
+            raise InputError(
+                f"decoder.rope_theta, decoder.norm_eps: found {self.rope_theta} and {self.norm_eps}; "
+                "give a positive base, and an eps of 0 or more"
+            )
         if self.hidden_size % (2 * self.num_heads):
             raise InputError(
                 f"decoder.num_heads: hidden_size {self.hidden_size} over {self.num_heads} heads is no even head size; "

@@ -29,7 +29,8 @@ class Block(nn.Module):
 class Decoder(nn.Module):
     """A Llama-style causal language model.
 
-    Built on the meta device it holds no memory; `initialization.initialize` fills it.
+    Its weights are torch's own defaults, or nothing on the meta device, until `initialization.initialize` fills them
+    as the paper does.
     """
 
     def __init__(self, config: DecoderConfig):

@@ -6,7 +6,7 @@ import zlib
 import torch
 from torch import Tensor, nn
 
-from lightning_polycom.activations import Activation
+from lightning_polycom.activations import Activation, build_activation
 from lightning_polycom.model.config import DecoderConfig
 from lightning_polycom.model.decoder import Decoder
 from lightning_polycom.model.normalization import RMSNorm
@@ -23,13 +23,28 @@ def initialize(decoder: Decoder, seed: int) -> None:
         if isinstance(module, RMSNorm):
             nn.init.ones_(module.weight)
         elif isinstance(module, Activation):
-            module.reset_parameters()
+            _restart(module, decoder.config, seed)
             settled |= {id(parameter) for parameter in module.parameters()}
     for name, parameter in decoder.named_parameters():
         if parameter.ndim >= 2 and id(parameter) not in settled:
             values = _random_matrix(parameter.shape, _deviation(name, decoder.config), decoder.config, seed, name)
             with torch.no_grad():
                 parameter.copy_(values)
+
+
+def _restart(activation: Activation, config: DecoderConfig, seed: int) -> None:
+    """Gives an activation the parameters and buffers that its class makes, whoever wrote it.
+
+    After the meta device they hold nothing, and only the class knows what they should be.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.manual_seed(seed)
+        fresh = build_activation(config.activation, width=config.feed_forward_size)
+    with torch.no_grad():
+        for name, parameter in fresh.named_parameters():
+            activation.get_parameter(name).copy_(parameter)
+        for name, buffer in fresh.named_buffers():
+            activation.get_buffer(name).copy_(buffer)
 
 
 def _deviation(name: str, config: DecoderConfig) -> float:

@@ -17,6 +17,9 @@ from lightning_polycom.training.optimizers import OptimizerConfig, build_optimiz
 from lightning_polycom.training.scalars import log_scalars
 from lightning_polycom.training.schedules import ScheduleConfig, build_schedule
 
+# fp16 would need its gradients unscaled before they are clipped.
+PRECISIONS = ("32-true", "bf16-mixed")
+
 
 class LanguageModel(L.LightningModule):
     """Trains a decoder on next-token prediction.
@@ -65,7 +68,13 @@ class LanguageModel(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Checks tokens and schedule before anything is written; makes a loss accumulator for each domain."""
+        _check_trainer(self.trainer)
         data = self.trainer.datamodule
+        if data.sequence_length > self.decoder_config.max_sequence_length:
+            raise InputError(
+                f"data.sequence_length: {data.sequence_length} exceeds decoder.max_sequence_length "
+                f"{self.decoder_config.max_sequence_length}; make them equal"
+            )
         vocabulary = data.manifest.tokenizer.vocab_size
         if vocabulary > self.decoder_config.vocab_size:
             raise InputError(
@@ -103,8 +112,6 @@ class LanguageModel(L.LightningModule):
 
         Replaces Lightning's own, which refuses a fused optimizer under mixed precision.
         """
-        if gradient_clip_algorithm not in (None, "norm"):
-            raise InputError(f"trainer.gradient_clip_algorithm: found '{gradient_clip_algorithm}'; only norm is known")
         norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
         sums, self._step_sums = self._step_sums, None
         step = self.trainer.global_step + 1  # the one that ends now
@@ -131,21 +138,40 @@ class LanguageModel(L.LightningModule):
             metric.reset()
         scalars["val/loss"] = sum(losses) / len(losses)
         log_scalars(self.trainer, scalars)
-        self.log_dict(scalars, logger=False)  # what trainer.validate returns
+        # What trainer.validate returns. Equal on all ranks already; Lightning asks for a reduction all the same.
+        self.log_dict(scalars, logger=False, sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with the schedule stepped after each optimizer step."""
         optimizer = build_optimizer(self.optimizer_config, self.decoder)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.learning_rate_factor)
+        # A plain function: LambdaLR would save a callable object's fields, and a resume would restore the old schedule.
+        factor = self.learning_rate_factor
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step))
+        self._settings = [{k: v for k, v in g.items() if k not in ("params", "lr")} for g in optimizer.param_groups]
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """Puts this run's optimizer settings back, where a checkpoint has brought its own."""
+        optimizer, scheduler = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
+        scheduler.base_lrs = [settings["initial_lr"] for settings in self._settings]
+        for group, settings in zip(optimizer.param_groups, self._settings, strict=True):
+            group.update(settings)
+            group["lr"] = settings["initial_lr"] * self.learning_rate_factor(self.trainer.global_step)
+
+    def on_train_batch_end(self, *_) -> None:
+        """Stops after the last step in the way that makes Lightning validate it, whatever the interval."""
+        if self.trainer.global_step >= self.trainer.max_steps > 0:
+            self.trainer.should_stop = True
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another decoder, naming what differs."""
-        theirs = DecoderConfig.from_dict(checkpoint["hyper_parameters"]["decoder"])
+        theirs = _flat(asdict(DecoderConfig.from_dict(checkpoint["hyper_parameters"]["decoder"])))
+        ours = _flat(asdict(self.decoder_config))
+        how, what = ("recompute_activation",), sorted(set(ours) | set(theirs))  # how it computes, not what
         differing = [
-            f"{name} {getattr(theirs, name)} (here {value})"
-            for name, value in vars(self.decoder_config).items()
-            if getattr(theirs, name) != value
+            f"{name} {theirs.get(name)} (here {ours.get(name)})"
+            for name in what
+            if name not in how and theirs.get(name) != ours.get(name)
         ]
         if differing:
             raise InputError(
@@ -154,3 +180,24 @@ class LanguageModel(L.LightningModule):
 
     def _count(self, sums: Tensor) -> None:
         self._step_sums = sums if self._step_sums is None else self._step_sums + sums
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _check_trainer(trainer: L.Trainer) -> None:
+    """Refuses settings of the trainer under which a run would be silently wrong."""
+    if str(trainer.precision) not in PRECISIONS:
+        raise InputError(f"trainer.precision: found {trainer.precision}; use {' or '.join(PRECISIONS)}")
+    if (trainer.gradient_clip_val or 0) < 0:
+        raise InputError(f"trainer.gradient_clip_val: found {trainer.gradient_clip_val}; give 0 (off) or a norm")
+    if trainer.gradient_clip_algorithm not in (None, "norm"):
+        found = getattr(trainer.gradient_clip_algorithm, "value", trainer.gradient_clip_algorithm)
+        raise InputError(f"trainer.gradient_clip_algorithm: found '{found}'; only norm is known")
+    if trainer.log_every_n_steps < 1:
+        raise InputError(f"trainer.log_every_n_steps: found {trainer.log_every_n_steps}; it must be at least 1")

@@ -17,8 +17,8 @@ class RunConfig:
     Args:
         name: What the run is; the same for repetitions.
         root: Folder of all runs.
-        version: Folder of this repetition. Default: the next free version_<n>, or, when resuming, the folder of the
-            checkpoint.
+        version: Folder of this repetition. Default: the next free version_<n>, or, when a run of this name is resumed,
+            that run's own folder.
     """
 
     name: str = "run"
@@ -33,13 +33,15 @@ def resolve_run_folder(config: RunConfig, checkpoint: Path | None) -> Path:
     that Lightning launches inherit.
 
     Raises:
-        InputError: processes were launched from outside (torchrun, SLURM) and no version names their common folder.
+        InputError: the folder holds another run, or later steps than the one to resume; or processes were launched
+            from outside (torchrun, SLURM) and no version names their common folder.
     """
-    if config.version is None and checkpoint is not None and checkpoint.parent.name == "checkpoints":
-        return checkpoint.parent.parent
     base = Path(config.root) / config.name
+    resumed = checkpoint.parent.parent if checkpoint is not None else None
     if config.version is not None:
-        return base / config.version
+        return _checked(base / config.version, resumed, checkpoint)
+    if resumed is not None and resumed.parent.resolve() == base.resolve():
+        return _checked(resumed, resumed, checkpoint)
     if "POLYCOM_RUN_VERSION" not in os.environ:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise InputError("run.version: processes launched from outside need one name; set --run.version NAME")
@@ -47,10 +49,30 @@ def resolve_run_folder(config: RunConfig, checkpoint: Path | None) -> Path:
     return base / os.environ["POLYCOM_RUN_VERSION"]
 
 
-def newest_version(base: Path) -> Path | None:
-    """The highest version_<n> below `base`, or None."""
-    versions = _versions(base)
-    return base / f"version_{max(versions)}" if versions else None
+def _checked(folder: Path, resumed: Path | None, checkpoint: Path | None) -> Path:
+    """The folder, if writing to it destroys nothing."""
+    continues = resumed is not None and resumed.resolve() == folder.resolve()
+    if (folder / "run.json").exists() and not continues:
+        raise InputError(
+            f"run.version: {folder} holds a run; choose another name, or resume it with --ckpt_path {folder}"
+        )
+    later = (
+        [path.name for path in sorted((folder / "checkpoints").glob("step-*.ckpt")) if path.name > checkpoint.name]
+        if continues
+        else []
+    )
+    if later:
+        raise InputError(
+            f"ckpt_path: {checkpoint.name} is not the newest step in {folder} ({later[-1]} is); "
+            "go on from that one, or branch off with --run.version NAME"
+        )
+    return folder
+
+
+def newest_run(base: Path) -> Path | None:
+    """The run's folder below `base` that saved a checkpoint last, whatever its version is called, or None."""
+    checkpoints = list(base.glob("*/checkpoints/step-*.ckpt"))
+    return max(checkpoints, key=lambda path: path.stat().st_mtime_ns).parent.parent if checkpoints else None
 
 
 def read_record(folder: Path) -> dict[str, Any]:

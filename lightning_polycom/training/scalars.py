@@ -36,8 +36,10 @@ class EventFiles(TensorBoardLogger):
     an empty one behind.
     """
 
-    def __init__(self, folder: str | Path):
-        super().__init__(folder, name="tb", version="", default_hp_metric=False)
+    def __init__(self, folder: str | Path, resumed_step: int = 0):
+        """`resumed_step`: values after this step, which a resumed run writes again, are hidden."""
+        purge = {"purge_step": resumed_step + 1} if resumed_step else {}
+        super().__init__(folder, name="tb", version="", default_hp_metric=False, **purge)
         self._opened, self._hyperparameters = False, None
 
     @property
@@ -113,6 +115,10 @@ class MetricsFile(Logger):
     def discard_after(self, step: int) -> None:
         """Drops the lines after optimizer step `step`, which a resumed run will write again."""
         if self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
+            kept = [line for line in self._whole_lines() if json.loads(line)["step"] <= step]
             write_text(self.path, "".join(line + "\n" for line in kept))
+
+    def _whole_lines(self) -> list[str]:
+        """The lines; without the last one if a kill has torn it."""
+        text = self.path.read_text(encoding="utf-8")
+        return text[: text.rfind("\n") + 1].splitlines()

@@ -32,7 +32,7 @@ def run(tmp_path, prepared) -> Path:
 
 def test_every_way_to_name_a_checkpoint(run):
     newest = run / "checkpoints/step-00000010.ckpt"
-    (run.parent / "version_1").mkdir()
+    (run.parent / "version_9").mkdir()  # of a run that saved nothing
     for path in (newest, run, run / "checkpoints", run.parent):
         assert locate_checkpoint(path) == newest
     assert locate_checkpoint(run / "checkpoints/last.ckpt").name == "step-00000009.ckpt"

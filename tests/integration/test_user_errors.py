@@ -40,6 +40,25 @@ def refused(outcome, *parts: str) -> None:
         ("--model.schedule.warmup_steps", -5, ["schedule.warmup_steps: found -5"]),
         ("--checkpoint.every_n_steps", 0, ["checkpoint.every_n_steps: found 0"]),
         ("--evaluation.limit", "many", ["evaluation.limit", "many"]),
+        ("--evaluation.limit", 0, ["evaluation.limit: found 0"]),
+        ("--trainer.gradient_clip_val", -1, ["trainer.gradient_clip_val: found -1"]),
+        ("--trainer.gradient_clip_algorithm", "value", ["trainer.gradient_clip_algorithm: found 'value'"]),
+        ("--trainer.precision", "16-true", ["trainer.precision: found 16-true; use 32-true or bf16-mixed"]),
+        ("--trainer.strategy", "nonsense", ["trainer: ", "nonsense"]),
+        (
+            "--trainer.accumulate_grad_batches",
+            2,
+            ["trainer.accumulate_grad_batches: found 2", "data.global_batch_size"],
+        ),
+        ("--trainer.val_check_interval", 0, ["trainer.val_check_interval: found 0"]),
+        ("--trainer.log_every_n_steps", 0, ["trainer.log_every_n_steps: found 0"]),
+        ("--data.max_validation_tokens", -1, ["data.max_validation_tokens: found -1"]),
+        ("--data.fold", "x", ["data.fold"]),
+        ("--model.decoder.num_key_value_heads", -1, ["decoder.num_key_value_heads: found -1"]),
+        ("--model.decoder.activation.name", ".relu", ["cannot import '.relu'"]),
+        ("--model.decoder.activation.eps", -1, ["activation.eps: found -1"]),
+        ("--model.decoder.max_sequence_length", 32, ["data.sequence_length: 64 exceeds"]),
+        ("--ckpt_path", "", ["ckpt_path"]),
     ],
 )
 def test_fit_refuses_in_one_line(polycom, tiny_config, tmp_path, option, value, parts):
@@ -97,6 +116,14 @@ def test_checkpoints_of_something_else(polycom, tiny_config, tmp_path):
     run = tmp_path / "runs/tiny/version_0"
     outcome = polycom("fit", "--config", tiny_config, "--ckpt_path", run, "--model.decoder.num_layers", 3)
     refused(outcome, "another decoder", "num_layers 2 (here 3)")
+    refused(polycom("fit", "--config", tiny_config, "--ckpt_path", run), "is at step 8 and training ends at 8")
+    weights_only = torch.load(run / "checkpoints/step-00000008.ckpt", weights_only=True)
+    del weights_only["optimizer_states"]
+    torch.save(weights_only, tmp_path / "weights.ckpt")
+    refused(polycom("fit", "--config", tiny_config, "--ckpt_path", tmp_path / "weights.ckpt"), "lacks optimizer_states")
+    refused(polycom("fit", "--config", tiny_config, "--run.version", "version_0"), "holds a run")
+    refused(polycom("validate", "--config", tiny_config), "ckpt_path")
+    tiny_config.write_text(tiny_config.read_text().replace("max_steps: 8", "max_steps: 12"))
     other_seed = polycom("fit", "--config", tiny_config, "--ckpt_path", run, "--data.seed", 8)
     refused(other_seed, "the checkpoint was trained on seed 1234, this run has 8")
     checkpoint = run / "checkpoints/step-00000008.ckpt"
@@ -122,7 +149,7 @@ def test_a_pickle_is_not_executed(polycom, tmp_path):
 
 def test_unknown_commands_and_options(polycom):
     refused(polycom("fitt"), "unknown command 'fitt'; did you mean 'fit'?")
-    refused(polycom("prepare", "--output", "x", "--vocab_siz", 5), "vocab_siz")
+    refused(polycom("prepare", "--output", "x", "--vocab_siz", 600), "nrecognized", "vocab_siz")
     refused(polycom("generate"), "checkpoint")
     refused(polycom("prepare", "--output", "/proc/nowhere"), "/proc")
 

@@ -23,3 +23,12 @@ def test_a_resumed_run_forgets_what_it_will_write_again(tmp_path):
         file.log_metrics({"x": float(step)}, step=step)
     file.discard_after(4)
     assert [line["step"] for line in lines(file)] == [1, 2, 3, 4]
+
+
+def test_a_line_torn_by_a_kill_is_dropped(tmp_path):
+    file = MetricsFile(tmp_path)
+    file.log_metrics({"x": 1.0}, step=1)
+    with file.path.open("a") as torn:
+        torn.write('{"step": 2, "ti')
+    file.discard_after(5)
+    assert [line["step"] for line in lines(file)] == [1]

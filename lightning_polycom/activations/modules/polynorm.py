@@ -1,6 +1,9 @@
 """Normalised powers: the members that read a whole row (type II of the paper)."""
 
+import math
+
 from lightning_polycom.activations.modules.polynomial import PolynomialActivation
+from lightning_polycom.errors import InputError
 
 
 class PolyNorm(PolynomialActivation):
@@ -15,6 +18,8 @@ class PolyNorm(PolynomialActivation):
 
     def __init__(self, eps: float = 1e-6, **options):
         super().__init__(**options)
+        if not 0 <= eps < math.inf:
+            raise InputError(f"activation.eps: found {eps}; it must be 0 or more")
         self.eps = eps
 
 
