@@ -114,16 +114,16 @@ def test_a_tokenizer_that_is_not_the_shards(polycom, tiny_config, damaged):
 def test_checkpoints_of_something_else(polycom, tiny_config, tmp_path):
     assert polycom("fit", "--config", tiny_config).code == 0
     run = tmp_path / "runs/tiny/version_0"
+    refused(polycom("fit", "--config", tiny_config, "--ckpt_path", run), "is at step 8 and training ends at 8")
+    tiny_config.write_text(tiny_config.read_text().replace("max_steps: 8", "max_steps: 12"))
     outcome = polycom("fit", "--config", tiny_config, "--ckpt_path", run, "--model.decoder.num_layers", 3)
     refused(outcome, "another decoder", "num_layers 2 (here 3)")
-    refused(polycom("fit", "--config", tiny_config, "--ckpt_path", run), "is at step 8 and training ends at 8")
     weights_only = torch.load(run / "checkpoints/step-00000008.ckpt", weights_only=True)
     del weights_only["optimizer_states"]
     torch.save(weights_only, tmp_path / "weights.ckpt")
     refused(polycom("fit", "--config", tiny_config, "--ckpt_path", tmp_path / "weights.ckpt"), "lacks optimizer_states")
     refused(polycom("fit", "--config", tiny_config, "--run.version", "version_0"), "holds a run")
     refused(polycom("validate", "--config", tiny_config), "ckpt_path")
-    tiny_config.write_text(tiny_config.read_text().replace("max_steps: 8", "max_steps: 12"))
     other_seed = polycom("fit", "--config", tiny_config, "--ckpt_path", run, "--data.seed", 8)
     refused(other_seed, "the checkpoint was trained on seed 1234, this run has 8")
     checkpoint = run / "checkpoints/step-00000008.ckpt"
