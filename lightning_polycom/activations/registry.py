@@ -92,6 +92,6 @@ def _imported_class(path: str) -> type[Activation]:
     if not (inspect.isclass(found) and issubclass(found, Activation)):
         raise InputError(
             f"activation.name: '{path}' is no Activation class; "
-            "derive it from lightning_polycom.activations.modules.Activation"
+            "derive it from lightning_polycom.activations.Activation"
         )
     return found
