@@ -91,7 +91,6 @@ def _imported_class(path: str) -> type[Activation]:
         ) from error
     if not (inspect.isclass(found) and issubclass(found, Activation)):
         raise InputError(
-            f"activation.name: '{path}' is no Activation class; "
-            "derive it from lightning_polycom.activations.Activation"
+            f"activation.name: '{path}' is no Activation class; derive it from lightning_polycom.activations.Activation"
         )
     return found

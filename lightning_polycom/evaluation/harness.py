@@ -36,9 +36,9 @@ def run_evaluation(lm: Any, loaded_tasks: LoadedTasks, limit: int | None = None,
                 _leave_out(loaded_tasks, task_name, reason)
         except InputError:
             raise
-        except Exception as error:  # a task's own code or data; reported by name, or raised if it cannot be told
+        except Exception:  # a task's own code or data; reported by name below, or raised if no task alone fails
             if not _leave_out_culprits(lm, loaded_tasks, limit, seed):
-                raise error
+                raise
     extra = {"chance": loaded_tasks.chance(limit), "failed": dict(loaded_tasks.failed)}
     # lm-eval gives results only where LOCAL_RANK is 0.
     return {**broadcast(results), OUR_KEY: extra}
