@@ -17,8 +17,8 @@ class ActivationConfig:
         coefficients: Initial coefficients in ascending powers, `coefficients[p - 1]` for power p. Default 1/order each.
         bias: Whether a polynomial activation has the trainable constant term, starting at 0. Default true.
         eps: Added to the mean square inside the root of the normalised ones. Default 1e-6.
-        scope: Whose own a polynomial's coefficients are: the `layer`'s (default), or each `channel`'s. `expert` is for
-            a mixture of experts.
+        scope: Whose own a polynomial's coefficients are: the `layer`'s (default), each `channel`'s, or, in a mixture
+            of experts, each `expert`'s.
         learning_rate_multiplier: Factor on the learning rate of a polynomial's coefficients and bias. Default 1.
         frozen: A polynomial's coefficients and bias keep their initial values. Default false.
         sigmoid: A polynomial's coefficients pass through a sigmoid, so that they stay between 0 and 1; `coefficients`

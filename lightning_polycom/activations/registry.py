@@ -45,10 +45,13 @@ def activation_class(name: str) -> type[Activation]:
     raise InputError(f"activation.name: unknown activation '{name}'; {hint}known: {', '.join(ACTIVATIONS)}")
 
 
-def build_activation(config: str | ActivationConfig, *, width: int | None = None, **options) -> Activation:
+def build_activation(
+    config: str | ActivationConfig, *, width: int | None = None, num_experts: int | None = None, **options
+) -> Activation:
     """Builds an activation from a config, or from a name and keyword options.
 
-    `width`, the number of channels, goes to the activations that ask for it; coefficients per channel need it.
+    `width`, the number of channels, and `num_experts`, of the mixture that shares the module, go to the activations
+    that ask for them; coefficients per channel and per expert need them.
 
     Raises:
         InputError: unknown name, an option that the activation does not have, or a value it refuses.
@@ -58,14 +61,14 @@ def build_activation(config: str | ActivationConfig, *, width: int | None = None
     elif options:
         raise InputError("build_activation: give options either in the ActivationConfig or as keywords, not both")
     cls = activation_class(config.name)
-    known = _parameters(cls)
-    takes_width = "width" in known
-    known -= {"width"}
+    known, given = _parameters(cls), {"width": width, "num_experts": num_experts}
+    sizes = {name: size for name, size in given.items() if name in known}
+    known -= sizes.keys()
     for option in config.options:
         if option not in known:
             takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
             raise InputError(f"activation.{option}: '{config.name}' has no such option; {takes}")
-    return cls(**config.options, **({"width": width} if takes_width else {}))
+    return cls(**config.options, **sizes)
 
 
 def _parameters(cls: type[Activation]) -> set[str]:

@@ -79,7 +79,7 @@ def test_frozen_coefficients_pass_gradients_on_but_take_none():
     [
         ({"scope": "channel"}, r"activation\.scope: 'channel' needs the width"),
         ({"scope": "expert"}, r"activation\.scope: 'expert' needs a mixture of experts"),
-        ({"scope": "token"}, r"activation\.scope: found 'token'; give layer or channel"),
+        ({"scope": "token"}, r"activation\.scope: found 'token'; give layer, channel or expert"),
         ({"sigmoid": True, "coefficients": (1.0, 0.5, 0.5)}, r"activation\.coefficients: found .* between 0 and 1"),
         ({"bias": False, "bias_limit": 0.5}, r"activation\.bias_limit: there is no bias to limit"),
         ({"bias_limit": -1.0}, r"activation\.bias_limit: found -1\.0; it must be above 0"),

@@ -1,6 +1,4 @@
-"""The autograd function of all polynomial activations: keeps its input and `order` numbers a row for backward."""
-
-import math
+"""The autograd function of all polynomial activations in plain torch: keeps its input and `order` numbers a row."""
 
 import torch
 from torch import Tensor
@@ -9,11 +7,40 @@ from torch.autograd.function import once_differentiable
 from lightning_polycom.activations.functional import accumulation_dtype
 from lightning_polycom.activations.kernels import row_formulas
 from lightning_polycom.activations.kernels.chunks import row_chunks
+from lightning_polycom.activations.kernels.experts import coefficients_of_rows, expert_of_row, sums_per_expert
 
 
 def _as_rows(x: Tensor) -> Tensor:
     """(..., width) -> (rows, width), also where there are no rows or no channels."""
-    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return x.reshape(x.shape[:-1].numel(), x.shape[-1])
+
+
+class Numbers:
+    """Coefficients, bias and PReLU slope in the accumulation dtype, and which of them a row has."""
+
+    def __init__(
+        self,
+        rows: Tensor,
+        coefficients: Tensor,
+        bias: Tensor | None,
+        slope: Tensor | None,
+        offsets: Tensor | None,
+    ):
+        dtype = accumulation_dtype(rows)
+        self.scope: row_formulas.Scope = "layer" if coefficients.ndim == 1 else "channel"
+        self.coefficients = coefficients.to(dtype)
+        self.bias, self.slope = (None if t is None else t.to(dtype) for t in (bias, slope))
+        if offsets is not None:
+            experts = expert_of_row(offsets, len(rows))
+            self.scope = "expert"
+            self.coefficients = coefficients_of_rows(self.coefficients, experts)
+            self.bias = None if self.bias is None else coefficients_of_rows(self.bias, experts)
+
+    def of(self, part: slice) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """The coefficients in ascending powers, and the bias, of some rows."""
+        if self.scope != "expert":
+            return self.coefficients.unbind(), self.bias
+        return self.coefficients[:, part].unbind(), None if self.bias is None else self.bias[part]
 
 
 class PolynomialFunction(torch.autograd.Function):
@@ -30,50 +57,63 @@ class PolynomialFunction(torch.autograd.Function):
         coefficients: Tensor,
         bias: Tensor | None,
         slope: Tensor | None,
+        offsets: Tensor | None,
         base: row_formulas.Base,
         eps: float | None,
     ) -> Tensor:
-        """`up` is None if not gated, `slope` if there is no PReLU, `eps` if the powers are not normalised."""
+        """`up` is None if not gated, `slope` if there is no PReLU, `eps` if the powers are not normalised.
+
+        `coefficients` is (order,), for channels (order, width), for experts (order, num_experts) with the `offsets`
+        of their rows; `bias` is to match.
+        """
         dtype, rows, up_rows = accumulation_dtype(x), _as_rows(x), None if up is None else _as_rows(up)
-        a, (b, s) = coefficients.to(dtype).unbind(), (None if t is None else t.to(dtype) for t in (bias, slope))
+        numbers, order = Numbers(rows, coefficients, bias, slope, offsets), len(coefficients)
         y = torch.empty(rows.shape, dtype=x.dtype, device=x.device)
-        kept = None if eps is None else torch.empty(rows.shape[0], len(a), dtype=dtype, device=x.device)
+        kept = None if eps is None else torch.empty(rows.shape[0], order, dtype=dtype, device=x.device)
         for part in row_chunks(rows):
-            z = row_formulas.apply_base(rows[part].to(dtype), base, s)
-            norms = None if eps is None else row_formulas.inverse_norms(z, len(a), eps)
+            a, b = numbers.of(part)
+            z = row_formulas.apply_base(rows[part].to(dtype), base, numbers.slope)
+            norms = None if eps is None else row_formulas.inverse_norms(z, order, eps)
             if norms is not None:
-                kept[part] = torch.cat(norms, 1)
-            out = row_formulas.value(z, a, b, norms)
+                kept[part] = norms
+            out = row_formulas.value(z, row_formulas.scaled(a, norms), b)
             y[part] = out if up is None else out.mul_(up_rows[part])
-        ctx.save_for_backward(x, up, coefficients, bias, slope, kept)
+        ctx.save_for_backward(x, up, coefficients, bias, slope, offsets, kept)
         ctx.base = base
         return y.view(x.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of x, up, coefficients, bias and slope; sums over rows are per-row partials, then one sum."""
-        x, up, coefficients, bias, slope, kept = ctx.saved_tensors
+        """Gradients of x, up, coefficients, bias and slope; sums over rows are shares of chunks, then one sum."""
+        x, up, coefficients, bias, slope, offsets, kept = ctx.saved_tensors
         rows, dtype = _as_rows(x), accumulation_dtype(x)
-        a, (b, s) = coefficients.to(dtype).unbind(), (None if t is None else t.to(dtype) for t in (bias, slope))
+        numbers = Numbers(rows, coefficients, bias, slope, offsets)
         grads, up_rows = _as_rows(grad_y), None if up is None else _as_rows(up)
         dx, dup = (None if t is None else torch.empty(rows.shape, dtype=t.dtype, device=t.device) for t in (x, up))
-        partials, slope_partials = [], []
+        shares, slope_shares = [], []
         for part in row_chunks(rows):
+            a, b = numbers.of(part)
             input_, g = rows[part].to(dtype), grads[part].to(dtype)
-            z = row_formulas.apply_base(input_, ctx.base, s)
-            norms = None if kept is None else kept[part].split(1, dim=1)
+            z = row_formulas.apply_base(input_, ctx.base, numbers.slope)
+            norms = None if kept is None else kept[part]
             if up is not None:
-                dup[part] = row_formulas.value(z, a, b, norms).mul_(g)
+                dup[part] = row_formulas.value(z, row_formulas.scaled(a, norms), b).mul_(g)
                 g = g * up_rows[part]
-            sums, pulls = row_formulas.projections(g, z, a, norms)
-            partials.append(sums)
+            share, pulls = row_formulas.projections(g, z, a, norms, numbers.scope)
+            shares.append(share)
             dz = row_formulas.base_argument_gradient(g, z, a, norms, pulls)
-            dx[part], below = row_formulas.base_gradient(dz, input_, ctx.base, s)
-            slope_partials.append(below)
-        totals = torch.cat(partials).sum(0)
+            dx[part] = row_formulas.base_gradient(dz, input_, ctx.base, numbers.slope)
+            if slope is not None:
+                slope_shares.append(row_formulas.slope_share(dz, input_, numbers.scope).unsqueeze(1))
+        totals = torch.cat(shares).sum(0) if offsets is None else sums_per_expert(torch.cat(shares), offsets).T
         grad_coefficients = totals[1:].to(coefficients.dtype)
         grad_bias = None if bias is None else totals[0].reshape(bias.shape).to(bias.dtype)
-        grad_slope = None if slope is None else torch.cat(slope_partials).sum(0, keepdim=True).to(slope.dtype)
+        grad_slope = None if slope is None else _total(torch.cat(slope_shares), offsets).to(slope.dtype)
         dup = None if up is None else dup.view(up.shape)
-        return dx.view(x.shape), dup, grad_coefficients, grad_bias, grad_slope, None, None
+        return dx.view(x.shape), dup, grad_coefficients, grad_bias, grad_slope, None, None, None
+
+
+def _total(shares: Tensor, offsets: Tensor | None) -> Tensor:
+    """(rows or chunks, 1) -> (1,), without the rows of no expert."""
+    return shares.sum(0) if offsets is None else sums_per_expert(shares, offsets).sum(0)

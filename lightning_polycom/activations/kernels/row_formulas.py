@@ -12,16 +12,22 @@ the value, optionally gated by u, and the gradients for g = dL/dy are
     dz  = g sum_p p c_p z^(p-1)  -  sum_p k_p z^(2p-1)        dx = base'(x) dz
 
 Everything here is in the accumulation dtype; `a` is a list over the powers of tensors that broadcast against rows:
-() for one number a layer, (width,) for one a channel.
+() for one number a layer, (rows, 1) for one an expert, (width,) for one a channel. Numbers of a row are put into one
+(rows, n) tensor before they meet its elements: torch.compile then loads them in its inner loop, where it would
+compute them again for every few elements.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 Base = Literal["identity", "relu", "prelu"]
+Scope = Literal["layer", "expert", "channel"]
+
+# torch.compile sums longer rows on CPU with compensation of its own, which costs more than all the rest.
+LONGEST_COMPILED_SUM = 4096
 
 
 def apply_base(x: Tensor, base: Base, slope: Tensor | None) -> Tensor:
@@ -43,65 +49,111 @@ def horner(z: Tensor, coefficients: Sequence[Tensor]) -> Tensor:
     return y.add_(coefficients[0])
 
 
-def inverse_norms(z: Tensor, order: int, eps: float) -> list[Tensor]:
-    """r_p for p = 1..order, each (rows, 1)."""
+def row_sum(t: Tensor) -> Tensor:
+    """(rows, width) -> (rows, 1)."""
+    rows, width = t.shape
+    if not torch.compiler.is_compiling() or t.device.type != "cpu" or width <= LONGEST_COMPILED_SUM:
+        return t.sum(1, keepdim=True)
+    pieces = next(n for n in range(2, width + 1) if width % n == 0 and width // n <= LONGEST_COMPILED_SUM)
+    return t.reshape(rows, pieces, width // pieces).sum(2).sum(1, keepdim=True)
+
+
+def inverse_norms(z: Tensor, order: int, eps: float) -> Tensor:
+    """r_p for p = 1..order: (rows, order)."""
     norms, power = [], z
     for p in range(order):
         power = power if p == 0 else power * z
-        mean_square = torch.linalg.vector_norm(power, dim=1, keepdim=True).square() / max(1, z.shape[1])
-        norms.append((mean_square + eps).rsqrt())
-    return norms
+        if torch.compiler.is_compiling():
+            square_sum = row_sum(power.square())
+        else:  # the same in one pass and without a tensor in between
+            square_sum = torch.linalg.vector_norm(power, dim=1, keepdim=True).square()
+        norms.append((square_sum / max(1, z.shape[1]) + eps).rsqrt())
+    return torch.cat(norms, 1)
 
 
-def value(z: Tensor, a: Sequence[Tensor], bias: Tensor | None, norms: Sequence[Tensor] | None) -> Tensor:
+def numbers_of_rows(numbers: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Puts tensors (rows, 1) into one; leaves those of other shapes, where coefficients are a channel's, alone."""
+    return torch.cat(numbers, 1).split(1, dim=1) if numbers[0].shape[1:] == (1,) else numbers
+
+
+def scaled(a: Sequence[Tensor], norms: Tensor | None) -> Sequence[Tensor]:
+    """c_p = a_p r_p."""
+    if norms is None:
+        return a
+    return numbers_of_rows([r * a_p for r, a_p in zip(norms.split(1, dim=1), a, strict=True)])
+
+
+def value(z: Tensor, c: Sequence[Tensor], bias: Tensor | None) -> Tensor:
     """b + sum_p c_p z^p: a new tensor shaped like `z`."""
-    c = a if norms is None else [r * a_p for r, a_p in zip(norms, a, strict=True)]
     y = horner(z, c).mul_(z)
     return y if bias is None else y.add_(bias)
 
 
 def projections(
-    g: Tensor, z: Tensor, a: Sequence[Tensor], norms: Sequence[Tensor] | None
-) -> tuple[Tensor, list[Tensor]]:
-    """Partial sums for the gradients of bias and coefficients, and sum_j a_p g_j z_j^p per row and power.
+    g: Tensor, z: Tensor, a: Sequence[Tensor], norms: Tensor | None, scope: Scope
+) -> tuple[Tensor, Sequence[Tensor]]:
+    """Shares of the gradients of bias and coefficients, and a_p T_p of every row if the powers are normalised.
 
-    The partials are (rows, order + 1) for one coefficient a layer and (1, order + 1, width) for one a channel, with
-    the bias first; the caller adds them up over the first axis.
+    The shares, the bias's first, are to be added up over their first axis: (rows, order + 1), or (1, order + 1) where
+    no number of a row is needed, or (1, order + 1, width) for coefficients of a channel.
     """
-    by_channel, product = a[0].ndim > 0, g
-    partials, pulls = [g.sum(0, keepdim=True) if by_channel else g.sum(1)], []
-    for p, a_p in enumerate(a):
-        product = product * z
-        r = None if norms is None else norms[p]
-        if by_channel:
-            partials.append((product if r is None else product * r).sum(0, keepdim=True))
-            pulls.append((product * a_p).sum(1, keepdim=True))
-        else:
-            total = product.sum(1, keepdim=True)
-            partials.append((total if r is None else r * total).squeeze(1))
-            pulls.append(a_p * total)
-    return torch.stack(partials, dim=1), pulls
+    if scope == "channel":
+        return _channel_projections(g, z, a, norms)
+    products = _products(g, z, len(a))
+    if norms is None and scope == "layer":
+        return torch.stack([product.sum() for product in products]).unsqueeze(0), ()
+    sums = torch.cat([row_sum(product) for product in products], 1)
+    if norms is None:
+        return sums, ()
+    pulls = [a_p * total for a_p, total in zip(a, sums[:, 1:].split(1, dim=1), strict=True)]
+    return torch.cat([sums[:, :1], norms * sums[:, 1:]], 1), pulls
 
 
 def base_argument_gradient(
-    g: Tensor, z: Tensor, a: Sequence[Tensor], norms: Sequence[Tensor] | None, pulls: Sequence[Tensor] | None
+    g: Tensor, z: Tensor, a: Sequence[Tensor], norms: Tensor | None, pulls: Sequence[Tensor]
 ) -> Tensor:
-    """dz; `norms` and `pulls` are None if the powers are not normalised."""
+    """dz; `norms` is None and `pulls` empty if the powers are not normalised."""
+    slopes = [p * c for p, c in enumerate(scaled(a, norms), start=1)]
     if norms is None:
-        return horner(z, [p * a_p for p, a_p in enumerate(a, start=1)]).mul_(g)
-    slopes = [p * (r * a_p) for p, (r, a_p) in enumerate(zip(norms, a, strict=True), start=1)]
+        return horner(z, slopes).mul_(g)
     # From left to right: r^3 alone underflows in fp32 for rows of 1e4 at order 4, its product with the sum does not.
-    width = max(1, z.shape[1])
-    k = [pull * r * r * r * (p / width) for p, (r, pull) in enumerate(zip(norms, pulls, strict=True), start=1)]
+    r, width = norms.split(1, dim=1), max(1, z.shape[1])
+    k = [pull * r[p] * r[p] * r[p] * ((p + 1) / width) for p, pull in enumerate(pulls)]
+    k, slopes = numbers_of_rows(k), numbers_of_rows(slopes)
     return horner(z, slopes).mul_(g).sub_(horner(z * z, k).mul_(z))
 
 
-def base_gradient(dz: Tensor, x: Tensor, base: Base, slope: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """dx, and the slope's partial sums (rows,) for PReLU."""
+def base_gradient(dz: Tensor, x: Tensor, base: Base, slope: Tensor | None) -> Tensor:
+    """dx = base'(x) dz."""
     if base == "relu":
-        return torch.ops.aten.threshold_backward(dz, x, 0), None
+        return torch.ops.aten.threshold_backward(dz, x, 0)
     if base == "prelu":
-        positive = x > 0
-        below = torch.where(positive, 0, dz * x).sum(1)
-        return torch.where(positive, dz, slope * dz), below
-    return dz, None
+        return torch.where(x > 0, dz, slope * dz)
+    return dz
+
+
+def slope_share(dz: Tensor, x: Tensor, scope: Scope) -> Tensor:
+    """Shares of the gradient of PReLU's slope, which all experts have in common: (rows,) or (1,)."""
+    below = torch.where(x > 0, 0, dz * x)
+    return row_sum(below).squeeze(1) if scope == "expert" else below.sum().unsqueeze(0)
+
+
+def _products(g: Tensor, z: Tensor, order: int) -> Iterator[Tensor]:
+    """g z^p for p = 0..order."""
+    product = g
+    yield product
+    for _ in range(order):
+        product = product * z
+        yield product
+
+
+def _channel_projections(
+    g: Tensor, z: Tensor, a: Sequence[Tensor], norms: Tensor | None
+) -> tuple[Tensor, Sequence[Tensor]]:
+    shares, pulls = [], []
+    for p, product in enumerate(_products(g, z, len(a))):
+        normalised = p > 0 and norms is not None
+        shares.append((product * norms[:, p - 1 : p] if normalised else product).sum(0, keepdim=True))
+        if normalised:
+            pulls.append(row_sum(product * a[p - 1]))
+    return torch.stack(shares, dim=1), pulls

@@ -17,12 +17,15 @@ class Activation(nn.Module):
         row_normalising: Reads a whole row before it can write an element of it.
         flops_per_element: Arithmetic of forward and backward for one element, each operation and function counted as 1.
         learning_rate_multiplier: Factor on the learning rate of the module's own parameters.
+        per_expert: Holds numbers for each expert of a mixture, and is called with the keyword `offsets`, the ends of
+            the experts' rows.
     """
 
     gated: ClassVar[bool] = False
     row_normalising: ClassVar[bool] = False
     flops_per_element: int = 2
     learning_rate_multiplier: float = 1.0
+    per_expert: bool = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from lightning_polycom.activations.kernels.polynomial import PolynomialFunction
+from lightning_polycom.activations.kernels.dispatch import polynomial
 from lightning_polycom.activations.kernels.row_formulas import Base
 from lightning_polycom.activations.modules.base import Activation
 from lightning_polycom.errors import InputError
@@ -17,20 +17,23 @@ class PolynomialActivation(Activation):
     """bias + sum_p a_p base(x)^p, with the powers normalised per row or not, and gated or not.
 
     `coefficients`, ascending unlike the authors' files, has shape (order,): one set per layer, shared by all channels
-    and tokens (paper section 2); with scope `channel` (order, width). `bias` has shape (1,) or (width,), or is None.
-    Never 0-dimensional, because FSDP2 shards no such parameter, and fp32, because 1/3 in bf16 is off by 0.2%.
+    and tokens (paper section 2); with scope `channel` (order, width), with scope `expert` (order, num_experts). `bias`
+    has shape (1,), (width,) or (num_experts,), or is None. Never 0-dimensional, because FSDP2 shards no such parameter,
+    and fp32, because 1/3 in bf16 is off by 0.2%.
 
     Args:
         order: Highest power, 1 to 4.
         coefficients: Initial values, ascending; default 1/order each.
         bias: Whether there is a trained constant, starting at 0.
-        scope: One set of coefficients per `layer`, or per `channel`.
+        scope: One set of coefficients and bias per `layer`, per `channel`, or per `expert` of a mixture. PReLU's
+            slope is always the layer's.
         learning_rate_multiplier: Factor on the learning rate of coefficients and bias.
         frozen: Coefficients and bias keep their initial values.
         sigmoid: The parameter passes through a sigmoid, so that every coefficient stays between 0 and 1.
         bias_limit: The bias is clamped to plus or minus this in the forward pass.
         output_scale: Factor on the polynomial, before a gated one is multiplied with the up branch.
         width: Channels of the input; given by the model, needed for scope `channel`.
+        num_experts: Experts that share this module; given by the model, needed for scope `expert`.
 
     Raises:
         InputError: an order outside 1 to 4, a number of initial coefficients other than the order, initial
@@ -45,13 +48,14 @@ class PolynomialActivation(Activation):
         order: int = 3,
         coefficients: tuple[float, ...] | None = None,
         bias: bool = True,
-        scope: Literal["layer", "channel"] = "layer",
+        scope: Literal["layer", "channel", "expert"] = "layer",
         learning_rate_multiplier: float = 1.0,
         frozen: bool = False,
         sigmoid: bool = False,
         bias_limit: float | None = None,
         output_scale: float = 1.0,
         width: int | None = None,
+        num_experts: int | None = None,
     ):
         super().__init__()
         self.initial_coefficients = _initial_coefficients(order, coefficients, sigmoid)
@@ -63,9 +67,9 @@ class PolynomialActivation(Activation):
                 "give a number above 0, or set frozen"
             )
         self.learning_rate_multiplier = learning_rate_multiplier
-        channels = _channels(scope, width)
-        self.coefficients = nn.Parameter(torch.empty(order, *channels, dtype=torch.float32))
-        self.bias = nn.Parameter(torch.empty(channels or (1,), dtype=torch.float32)) if bias else None
+        sets, self.per_expert = _sets(scope, width, num_experts), scope == "expert"
+        self.coefficients = nn.Parameter(torch.empty(order, *sets, dtype=torch.float32))
+        self.bias = nn.Parameter(torch.empty(sets or (1,), dtype=torch.float32)) if bias else None
         self.slope = nn.Parameter(torch.empty(1, dtype=torch.float32)) if self.base == "prelu" else None
         if frozen:
             self.requires_grad_(False)
@@ -105,7 +109,7 @@ class PolynomialActivation(Activation):
         return b if self.output_scale == 1 else b * self.output_scale
 
     def learned_values(self) -> dict[str, float]:
-        """Effective coefficients, bias and PReLU slope; of coefficients per channel the mean."""
+        """Effective coefficients, bias and PReLU slope; of coefficients per channel or expert the mean."""
         coefficients = self.effective_coefficients().detach().reshape(self.order, -1).mean(1).tolist()
         values = {f"coefficient_{power}": a for power, a in enumerate(coefficients, start=1)}
         if self.bias is not None:
@@ -114,11 +118,22 @@ class PolynomialActivation(Activation):
             values["slope"] = self.slope.item()
         return values
 
-    def forward(self, x: Tensor, up: Tensor | None = None) -> Tensor:
-        """(..., width) -> same shape and dtype; a gated one takes the gate's and the up-projection's output."""
+    def forward(self, x: Tensor, up: Tensor | None = None, offsets: Tensor | None = None) -> Tensor:
+        """(..., width) -> same shape and dtype; a gated one takes the gate's and the up-projection's output.
+
+        With scope `expert` x is (rows, width), sorted by expert, and `offsets` (num_experts,) int32 are the ends of
+        the experts' rows, as a grouped matrix product takes them. Rows after the last end are nobody's: their value
+        and gradient mean nothing, and they give no gradient to any coefficient.
+
+        Raises:
+            InputError: `offsets` without scope `expert`, or the scope without `offsets`.
+        """
+        if self.per_expert != (offsets is not None):
+            found, remedy = ("no offsets", "give") if self.per_expert else ("offsets", "leave out")
+            raise InputError(f"activation: found {found}; {remedy} offsets, the ends of the experts' rows")
         eps = self.eps if self.row_normalising else None
         coefficients, bias = self.effective_coefficients(), self.effective_bias()
-        return PolynomialFunction.apply(x, up, coefficients, bias, self.slope, self.base, eps)
+        return polynomial(x, up, coefficients, bias, self.slope, self.base, eps, offsets)
 
     def extra_repr(self) -> str:
         """Shows the order and whether there is a bias."""
@@ -149,14 +164,16 @@ def _bias_limit(bias_limit: float | None, bias: bool) -> float | None:
     return bias_limit
 
 
-def _channels(scope: str, width: int | None) -> tuple[int, ...]:
+def _sets(scope: str, width: int | None, num_experts: int | None) -> tuple[int, ...]:
     """The shape of one power's coefficients."""
     if scope == "layer":
         return ()
-    if scope == "expert":
+    if scope == "channel":
+        if width is None:
+            raise InputError("activation.scope: 'channel' needs the width; build_activation(..., width=...)")
+        return (width,)
+    if scope != "expert":
+        raise InputError(f"activation.scope: found '{scope}'; give layer, channel or expert")
+    if num_experts is None:
         raise InputError("activation.scope: 'expert' needs a mixture of experts; this feed-forward is dense")
-    if scope != "channel":
-        raise InputError(f"activation.scope: found '{scope}'; give layer or channel")
-    if width is None:
-        raise InputError("activation.scope: 'channel' needs the width; build_activation(..., width=...)")
-    return (width,)
+    return (num_experts,)
