@@ -22,8 +22,8 @@ def compile_blocks(decoder: Decoder, backend: str | Callable = "inductor") -> No
     # Graphs of an earlier run in this process would count against torch's limit of 8 a function, behind which it
     # runs eagerly.
     torch.compiler.reset()
-    # Under DDP it would cut a block's graph where a bucket of gradients is full, and refuses to where an activation has
-    # its own backward. Blocks end often enough for the exchange of gradients to overlap with the backward pass.
+    # Under DDP it would cut a block's graph where a bucket of gradients is full. Blocks end often enough for the
+    # exchange of gradients to overlap with the backward pass.
     torch._dynamo.config.optimize_ddp = False
     for block in decoder.blocks:
         block.compile(backend=backend, dynamic=False)
