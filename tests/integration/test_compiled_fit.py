@@ -13,11 +13,15 @@ import torch._inductor.config
 from counting_backend import CountingBackend
 
 from lightning_polycom.training import module
-from lightning_polycom.training.compilation import compile_blocks
+from lightning_polycom.training.compilation import compile_blocks, missing_compiler
 
 ROOT = Path(__file__).parents[2]
 TASKS = ("--evaluation.tasks", '["heldout_continuation"]', "--evaluation.include_path", '["data/tasks"]')
 COMPILED = ("--model.compile", "true")
+
+builds_code = pytest.mark.skipif(
+    (missing := missing_compiler(torch.device("cpu"))) is not None, reason=f"model.compile cannot be tested: {missing}"
+)
 
 
 @pytest.fixture
@@ -108,6 +112,7 @@ def test_a_run_without_a_compiler_is_refused_before_anything_is_written(polycom,
     assert polycom("fit", "--config", tiny_config).code == 0
 
 
+@builds_code
 def test_a_resumed_compiled_run_ends_with_the_same_bits(polycom, tiny_config, tmp_path):
     assert polycom("fit", "--config", tiny_config, *COMPILED).code == 0
     assert polycom("fit", "--config", tiny_config, *COMPILED, "--run.version", "stopped").code == 0
@@ -120,6 +125,7 @@ def test_a_resumed_compiled_run_ends_with_the_same_bits(polycom, tiny_config, tm
     assert values(tmp_path / "runs/tiny/version_0", "train/loss") == values(stopped, "train/loss")
 
 
+@builds_code
 def test_two_compiled_processes_equal_one_eager(polycom, tiny_config, tmp_path):
     assert polycom("fit", "--config", tiny_config, "--run.version", "one").code == 0
     command = [sys.executable, "-m", "lightning_polycom", "fit", "--config", tiny_config, "--run.version", "two"]
