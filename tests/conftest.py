@@ -62,6 +62,7 @@ def tiny_config(tmp_path: Path, prepared: Path) -> Path:
         "run": {"name": "tiny", "root": str(tmp_path / "runs")},
         "model": {
             "seed": "${seed_everything}",
+            "compile": False,
             "decoder": {
                 "vocab_size": 600,
                 "hidden_size": 32,

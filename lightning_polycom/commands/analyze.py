@@ -3,9 +3,17 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from lightning_polycom.activations import Activation, ActivationConfig, build_activation
+from lightning_polycom.checkpoints import load_decoder, locate_checkpoint
+from lightning_polycom.checkpoints.load import read_checkpoint
+from lightning_polycom.checkpoints.locate import run_folder_of
 from lightning_polycom.commands.parsing import OneLineParser
 from lightning_polycom.errors import InputError
+
+# Options that change how an activation is trained, or only from the first step on, not how it is drawn as it starts.
+NOT_DRAWN = {"name", "scope", "learning_rate_multiplier", "frozen"}
 
 
 @dataclass
@@ -13,7 +21,7 @@ class CurveOptions:
     """Where to draw to, and over which inputs.
 
     Args:
-        output: Folder for the PNG file.
+        output: Folder for the PNG file; the same picture goes into TensorBoard event files in its folder tb.
         std: Standard deviation of the normal row over which the curve is drawn.
     """
 
@@ -23,47 +31,74 @@ class CurveOptions:
     def __post_init__(self) -> None:
         if self.std <= 0:
             raise InputError(f"std: found {self.std}; it must be above 0")
+        if (Path(self.output) / "run.json").exists():
+            # TensorBoard would stop following the file that the run itself writes.
+            raise InputError(
+                f"output: {self.output} is a run's folder, whose tb is the run's; name another, such as "
+                f"{Path(self.output) / 'figures'}"
+            )
+
+
+class Subject(NamedTuple):
+    """What is drawn: a name, the step it was trained to, and activations by the label of their line."""
+
+    name: str
+    step: int | None
+    activations: dict[str, Activation]
 
 
 def main() -> None:
-    """Parses the options, draws, and prints the path of the picture."""
-    activation = OneLineParser(description="Draw an activation and its derivative; of a checkpoint, every layer's.")
+    """Parses the options, draws, and prints the paths of the picture and of the event files."""
+    activation = OneLineParser(
+        description="Draw an activation and its derivative, as a PNG file and for TensorBoard; of a checkpoint, "
+        "every layer's as it was trained."
+    )
     activation.add_argument("target", help="A registered name, an import path, a .ckpt file or a run's folder.")
     activation.add_class_arguments(CurveOptions, as_group=False)
+    activation.add_class_arguments(ActivationConfig, as_group=False, skip=NOT_DRAWN)
     parser = OneLineParser(prog="polycom analyze", description="Look into activations and trained decoders.")
     parser.add_subcommands().add_subcommand("activation", activation, help="draw activation and derivative")
     values = parser.parse_args(sys.argv[2:]).activation.as_dict()
-    target = values.pop("target")
-    print(activation_figure(target, CurveOptions(**values)))
+    target, options = values.pop("target"), CurveOptions(values.pop("output"), values.pop("std"))
+    settings = {name: value for name, value in values.items() if value is not None}
+    for path in activation_figure(target, options, settings):
+        print(path)
 
 
-def activation_figure(target: str, options: CurveOptions) -> Path:
-    """Draws what `target` means and returns the path of the PNG.
+def activation_figure(target: str, options: CurveOptions, settings: dict | None = None) -> tuple[Path, Path]:
+    """Draws what `target` means; returns the path of the PNG and the folder of the event files.
+
+    `settings` are options of a named activation, such as {"order": 2}.
 
     Raises:
-        InputError: `target` is neither an activation nor a checkpoint.
+        InputError: `target` is neither an activation nor a checkpoint, or has not the option that `settings` names.
     """
     from lightning_polycom.analysis.activation_curve import activation_curve
-    from lightning_polycom.analysis.curve_figure import draw_curves
+    from lightning_polycom.analysis.curve_figure import draw_curves, write_event, write_picture
 
-    label, activations = _activations(target)
+    name, step, activations = _subject(target, settings or {})
     curves = {layer: activation_curve(activation, options.std) for layer, activation in activations.items()}
-    path = Path(options.output) / f"activation-{label}.png"
-    draw_curves(curves, f"{label}, over a normal row of standard deviation {options.std:g}", path)
-    return path
+    label = name if step is None else f"{name}-step-{step:08d}"
+    figure = draw_curves(curves, f"{label}, over a normal row of standard deviation {options.std:g}")
+    picture, events = Path(options.output) / f"activation-{label}.png", Path(options.output) / "tb"
+    write_picture(figure, picture)
+    # The step is not in the tag, so that TensorBoard has a slider over the checkpoints of a run.
+    write_event(figure, events, f"activation/{name}", step or 0)
+    return picture, events
 
 
-def _activations(target: str) -> tuple[str, dict]:
-    """A label for the file, and activations by the label of their line."""
-    from lightning_polycom.activations import build_activation
+def _subject(target: str, settings: dict) -> Subject:
+    if not (Path(target).exists() or "/" in target or target.endswith(".ckpt")):
+        name = "-".join([target, *(f"{key}={_short(value)}" for key, value in settings.items())])
+        return Subject(name, None, {name: build_activation(target, **settings)})
+    if settings:
+        raise InputError(f"{next(iter(settings))}: {target} is a checkpoint and has its own; give it with a name only")
+    file = locate_checkpoint(target)
+    blocks, run = load_decoder(file)[0].blocks, run_folder_of(file.absolute())
+    layers = {f"layer {layer}": block.feed_forward.activation for layer, block in enumerate(blocks)}
+    return Subject(f"{run.parent.name}-{run.name}", read_checkpoint(file)["global_step"], layers)
 
-    if Path(target).exists() or "/" in target or target.endswith(".ckpt"):
-        from lightning_polycom.checkpoints import load_decoder, locate_checkpoint
-        from lightning_polycom.checkpoints.locate import run_folder_of
 
-        file = locate_checkpoint(target)
-        blocks = load_decoder(file)[0].blocks
-        run = run_folder_of(file.absolute())
-        name = f"{run.parent.name}-{run.name}-{file.stem}"
-        return name, {f"layer {layer}": block.feed_forward.activation for layer, block in enumerate(blocks)}
-    return target, {target: build_activation(target)}
+def _short(value: object) -> str:
+    """An option's value in a file's name."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -14,13 +14,15 @@ AUTOCAST = {"fp32": False, "bf16": True}
 def borrowed(decoder: nn.Module) -> Iterator[None]:
     """Evaluation mode without gradients inside the block; afterwards every submodule has its own mode again.
 
+    Compiled blocks run eagerly: nearly every batch has its own shape, and each would be compiled.
+
     `no_grad` rather than `inference_mode`, because tensors made in inference mode must not meet autograd later, and
     FSDP2 keeps gathered parameters between forward passes.
     """
     modes = [(module, module.training) for module in decoder.modules()]
     decoder.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             yield
     finally:
         for module, training in modes:

@@ -11,6 +11,7 @@ from lightning_polycom.data.batches import BatchPlan
 from lightning_polycom.data.datamodule import TokenDataModule
 from lightning_polycom.data.manifest import Manifest
 from lightning_polycom.model import Decoder
+from lightning_polycom.training.compilation import missing_compiler
 from lightning_polycom.training.module import LanguageModel
 from lightning_polycom.training.schedules import build_schedule
 
@@ -51,9 +52,18 @@ def plan_rows(model: LanguageModel, data: TokenDataModule, trainer: L.Trainer) -
             "weights and optimizer",
             f"{16 * config.num_parameters / 2**30:.2f} GiB (fp32: weight, gradient, two moments)",
         ),
+        ("compiled", _compiled_row(model, trainer)),
         ("data", _data_row(data)),
         ("run folder", str(Path(trainer.default_root_dir))),
     ]
+
+
+def _compiled_row(model: LanguageModel, trainer: L.Trainer) -> str:
+    """Says what this machine lacks rather than refuse: the run may be meant for another."""
+    if not model.compiled:
+        return "no"
+    missing = missing_compiler(trainer.strategy.root_device)
+    return "each block, in the first step" if missing is None else f"each block, but not on this machine: {missing}"
 
 
 def _data_row(data: TokenDataModule) -> str:

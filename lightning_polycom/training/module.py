@@ -6,12 +6,14 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from lightning_polycom.errors import InputError
 from lightning_polycom.model import Decoder, DecoderConfig
 from lightning_polycom.model.initialization import initialize
 from lightning_polycom.model.loss import next_token_loss
+from lightning_polycom.training.compilation import compile_blocks, require_compiler, uncompiled
 from lightning_polycom.training.domain_loss import DomainLoss, loss_scalars
 from lightning_polycom.training.optimizers import OptimizerConfig, build_optimizer
 from lightning_polycom.training.scalars import log_scalars
@@ -30,6 +32,8 @@ class LanguageModel(L.LightningModule):
         schedule: The learning rate over the run.
         z_loss_weight: Weight of mean log(Z)^2 added to the loss; 0 leaves it out.
         seed: Seed of the initial weights, which are a function of it and of each parameter's name.
+        compile: Whether training runs compiled blocks (torch.compile). The first step takes some seconds longer;
+            validation and evaluation stay eager.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class LanguageModel(L.LightningModule):
         schedule: ScheduleConfig = ScheduleConfig(),
         z_loss_weight: float = 0.0,
         seed: int = 1234,
+        compile: bool = True,
     ):
         super().__init__()
         # Plain types, so that a checkpoint loads with weights_only=True.
@@ -49,25 +54,28 @@ class LanguageModel(L.LightningModule):
                 "schedule": asdict(schedule),
                 "z_loss_weight": z_loss_weight,
                 "seed": seed,
+                "compile": compile,
             }
         )
         self.decoder_config, self.optimizer_config, self.schedule_config = decoder, optimizer, schedule
         self.z_loss_weight, self.seed = z_loss_weight, seed
+        self.compiled = compile  # `compile` is a method of every module
         self.decoder: Decoder | None = None
         self._step_sums: Tensor | None = None
 
     def configure_model(self) -> None:
-        """Builds the decoder on the meta device, then fills it where it will live."""
-        if self.decoder is not None:
-            return
-        with torch.device("meta"):
-            self.decoder = Decoder(self.decoder_config)
-        self.decoder.to_empty(device=self.trainer.strategy.root_device)
-        self.decoder.tie_embeddings()
-        initialize(self.decoder, self.seed)
+        """Builds the decoder on the meta device, fills it where it will live, and compiles its blocks to train."""
+        if self.decoder is None:
+            with torch.device("meta"):
+                self.decoder = Decoder(self.decoder_config)
+            self.decoder.to_empty(device=self.trainer.strategy.root_device)
+            self.decoder.tie_embeddings()
+            initialize(self.decoder, self.seed)
+        if self.compiled and self.trainer.state.fn == TrainerFn.FITTING:
+            compile_blocks(self.decoder)
 
     def setup(self, stage: str) -> None:
-        """Checks tokens and schedule before anything is written; makes a loss accumulator for each domain."""
+        """Checks tokens, compiler and schedule before anything is written; makes a loss accumulator for each domain."""
         _check_trainer(self.trainer)
         data = self.trainer.datamodule
         if data.sequence_length > self.decoder_config.max_sequence_length:
@@ -82,6 +90,8 @@ class LanguageModel(L.LightningModule):
                 f"{data.folder}/tokenizer.json; set it to {vocabulary} or more"
             )
         if stage == "fit":
+            if self.compiled:
+                require_compiler(self.trainer.strategy.root_device)
             self.learning_rate_factor = build_schedule(
                 self.schedule_config, self.trainer.max_steps, data.tokens_per_step
             )
@@ -125,7 +135,9 @@ class LanguageModel(L.LightningModule):
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Adds the batch's sums to its domain."""
-        sums = next_token_loss(self(batch["input_ids"]), batch["labels"])
+        with uncompiled():  # a domain's last batch is smaller, and there are no gradients
+            logits = self(batch["input_ids"])
+        sums = next_token_loss(logits, batch["labels"])
         self.domain_losses[dataloader_idx].update(sums.negative_log_likelihood, sums.num_tokens)
 
     def on_validation_epoch_end(self) -> None:
