@@ -100,10 +100,14 @@ class PolynomialFunction(torch.autograd.Function):
             if up is not None:
                 dup[part] = row_formulas.value(z, row_formulas.scaled(a, norms), b).mul_(g)
                 g = g * up_rows[part]
+            if norms is None:  # before the sums: torch.compile fuses an element-wise loop with sums that follow it
+                dz = row_formulas.elementwise_gradient(g, z, a)
+                dx[part] = row_formulas.base_gradient(dz, input_, ctx.base, numbers.slope)
             share, pulls = row_formulas.projections(g, z, a, norms, numbers.scope)
             shares.append(share)
-            dz = row_formulas.base_argument_gradient(g, z, a, norms, pulls)
-            dx[part] = row_formulas.base_gradient(dz, input_, ctx.base, numbers.slope)
+            if norms is not None:
+                dz = row_formulas.normalised_gradient(g, z, a, norms, pulls)
+                dx[part] = row_formulas.base_gradient(dz, input_, ctx.base, numbers.slope)
             if slope is not None:
                 slope_shares.append(row_formulas.slope_share(dz, input_, numbers.scope).unsqueeze(1))
         totals = torch.cat(shares).sum(0) if offsets is None else sums_per_expert(torch.cat(shares), offsets).T

@@ -35,7 +35,7 @@ def apply_base(x: Tensor, base: Base, slope: Tensor | None) -> Tensor:
     if base == "relu":
         return torch.relu(x)
     if base == "prelu":
-        return torch.where(x > 0, x, slope * x)
+        return torch.relu(x).add_(x.clamp(max=0).mul_(slope))  # several times as fast on CPU as `where`
     return x
 
 
@@ -109,13 +109,14 @@ def projections(
     return torch.cat([sums[:, :1], norms * sums[:, 1:]], 1), pulls
 
 
-def base_argument_gradient(
-    g: Tensor, z: Tensor, a: Sequence[Tensor], norms: Tensor | None, pulls: Sequence[Tensor]
-) -> Tensor:
-    """dz; `norms` is None and `pulls` empty if the powers are not normalised."""
+def elementwise_gradient(g: Tensor, z: Tensor, a: Sequence[Tensor]) -> Tensor:
+    """dz of powers that are not normalised."""
+    return horner(z, [p * a_p for p, a_p in enumerate(a, start=1)]).mul_(g)
+
+
+def normalised_gradient(g: Tensor, z: Tensor, a: Sequence[Tensor], norms: Tensor, pulls: Sequence[Tensor]) -> Tensor:
+    """dz of normalised powers, with the `pulls` of `projections`."""
     slopes = [p * c for p, c in enumerate(scaled(a, norms), start=1)]
-    if norms is None:
-        return horner(z, slopes).mul_(g)
     # From left to right: r^3 alone underflows in fp32 for rows of 1e4 at order 4, its product with the sum does not.
     r, width = norms.split(1, dim=1), max(1, z.shape[1])
     k = [pull * r[p] * r[p] * r[p] * ((p + 1) / width) for p, pull in enumerate(pulls)]
@@ -128,13 +129,14 @@ def base_gradient(dz: Tensor, x: Tensor, base: Base, slope: Tensor | None) -> Te
     if base == "relu":
         return torch.ops.aten.threshold_backward(dz, x, 0)
     if base == "prelu":
-        return torch.where(x > 0, dz, slope * dz)
+        above = torch.ops.aten.threshold_backward(dz, x, 0)
+        return (dz - above).mul_(slope).add_(above)
     return dz
 
 
 def slope_share(dz: Tensor, x: Tensor, scope: Scope) -> Tensor:
     """Shares of the gradient of PReLU's slope, which all experts have in common: (rows,) or (1,)."""
-    below = torch.where(x > 0, 0, dz * x)
+    below = x.clamp(max=0).mul_(dz)
     return row_sum(below).squeeze(1) if scope == "expert" else below.sum().unsqueeze(0)
 
 
