@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": "lm-eval tasks on a checkpoint",
     "generate": "continue a prompt from a checkpoint",
     "analyze": "draw activations, fresh or as a run has trained them",
+    "bench": "time activations on this machine against its memory bandwidth",
 }
 MODULES = {"validate": "fit"}  # commands that share a module with another
 

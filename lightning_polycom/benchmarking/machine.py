@@ -1,0 +1,63 @@
+"""The machine and the versions that measured numbers belong to."""
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from lightning_polycom.benchmarking.malloc_settings import MALLOC, has_malloc_settings
+
+PACKAGES = ("lightning-polycom", "torch", "triton", "liger-kernel", "numpy")
+
+
+def machine_record(device: str) -> dict:
+    """What the numbers depend on: processor or GPU, threads, malloc settings, versions."""
+    record = {
+        "device": device,
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
+        "vector_instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "malloc_settings": MALLOC if has_malloc_settings() else None,
+        "system": platform.platform(),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+    }
+    if device == "cuda":
+        properties = torch.cuda.get_device_properties(0)
+        record["gpu"] = properties.name
+        record["gpu_memory_bytes"] = properties.total_memory
+        record["gpu_multiprocessors"] = properties.multi_processor_count
+        record["cuda"] = torch.version.cuda
+    return record
+
+
+def machine_line(record: dict) -> str:
+    """The record's essence for a person."""
+    versions = record["versions"]
+    if record["device"] == "cuda":
+        return f"{record['gpu']}, CUDA {record['cuda']}; torch {versions['torch']}, triton {versions['triton']}"
+    malloc = record["malloc_settings"]
+    settings = " ".join(f"{key}={value}" for key, value in malloc.items()) if malloc else "glibc's own malloc settings"
+    return (
+        f"{record['processor']}, {record['vector_instructions']}, {record['threads']} thread; "
+        f"torch {versions['torch']}; {settings}"
+    )
+
+
+def processor_name() -> str:
+    """The CPU's model, as well as the system knows it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
