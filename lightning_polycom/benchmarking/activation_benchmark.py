@@ -1,6 +1,7 @@
 """Measures the activations on this machine, prints the table as it grows, and returns every number."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -33,15 +34,15 @@ def bench_activations(options: ActivationBenchmarkOptions, report: Report) -> di
     plan = options.plan(_device(options.device))
     for name in plan.names:
         build_activation(name, width=1)  # a misspelt name is found before anything is measured
+    if options.output is not None:  # so is a folder that cannot be made
+        Path(options.output).parent.mkdir(parents=True, exist_ok=True)
     if plan.device == "cpu":
         torch.set_num_threads(1)
     machine = machine_record(plan.device)
     report(machine_line(machine))
     clock = (CpuClock if plan.device == "cpu" else GpuClock)(plan.repetitions)
     groups = [measure_group(plan, size, dtype, clock, report) for dtype in plan.dtypes for size in plan.sizes]
-    if not all(
-        times.settled for group in groups for times in (group.yardstick, *(m.times for m in group.measurements))
-    ):
+    if not all(group.settled for group in groups):
         report(table.UNSETTLED_NOTE)
     found = goals(groups)
     for line in table.goal_lines(found):

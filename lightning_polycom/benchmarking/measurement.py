@@ -58,6 +58,11 @@ class Group:
         """Bytes per second, read and written, of the yardstick."""
         return (2 if self.device == "cuda" else 5) * self.tensor_bytes / self.yardstick.both
 
+    @property
+    def settled(self) -> bool:
+        """Whether every number is free of page faults."""
+        return self.yardstick.settled and all(found.times.settled for found in self.measurements)
+
     def find(self, name: str, way: str) -> Measurement | None:
         """The measurement of a way to compute an activation, if there is one."""
         return next((m for m in self.measurements if (m.name, m.way) == (name, way)), None)

@@ -82,9 +82,7 @@ class ActivationBenchmarkOptions:
             raise InputError(f"repetitions: found {self.repetitions}; it must be at least 1")
         if self.output is not None and Path(self.output).is_dir():
             # Found out before minutes of measurement, not after.
-            raise InputError(
-                f"output: {self.output} is a folder; name a file, such as {Path(self.output) / 'bench.json'}"
-            )
+            raise InputError(f"output: {self.output} is a folder; name a file, such as {self.output}/bench.json")
 
     def sizes(self) -> tuple[Size, ...]:
         """The sizes asked for, in order; empty for the default."""

@@ -4,7 +4,7 @@ from lightning_polycom.benchmarking.goals import Goal
 from lightning_polycom.benchmarking.measurement import Group, Measurement, Skipped
 from lightning_polycom.benchmarking.options import WAYS
 
-NAMES = f"  {'activation':<14}{'way':<30}"
+NAMES = f"  {'activation':<13} {'way':<30}"
 UNSETTLED = "*"
 UNSETTLED_NOTE = f"{UNSETTLED} no repetition was free of page faults: the allocator is in this number"
 
@@ -50,4 +50,4 @@ def goal_lines(found: list[Goal]) -> list[str]:
 
 
 def _names(line: Measurement | Skipped) -> str:
-    return f"  {line.name:<14}{WAYS[line.way]:<30}"
+    return f"  {line.name:<13} {WAYS[line.way]:<30}"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_polycom.activations import Activation, PolynomialActivation, functional
+from lightning_polycom.activations import ACTIVATIONS, Activation, PolynomialActivation, functional
 from lightning_polycom.activations.modules.polynorm import PolyNorm
 from lightning_polycom.activations.modules.polyrelu import PolyReLU
 from lightning_polycom.benchmarking import authors_formula
@@ -33,13 +33,11 @@ def way_of(key: str, module: Activation) -> Way | None:
     Raises:
         Unavailable: a package that the way needs is missing, or is for other devices.
     """
-    trained = list(module.parameters())
-    if key == "module":
-        return Way(module, trained)
-    if not isinstance(module, PolynomialActivation):
-        return None
-    if key == "module_compiled":
-        return Way(torch.compile(module, dynamic=False), trained)
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    if key.startswith("module"):
+        return Way(torch.compile(module, dynamic=False) if key == "module_compiled" else module, trained)
+    if not (isinstance(module, PolynomialActivation) and type(module) in ACTIVATIONS.values()):
+        return None  # another's formula is not known
     if key.startswith("reference"):
         run = _gated(_reference(module))
         return Way(torch.compile(run, dynamic=False) if key == "reference_compiled" else run, trained)
