@@ -67,7 +67,7 @@ def measure_group(plan: Plan, size: Size, dtype: str, clock: Clock, report: Repo
     for line in table.heading(group):
         report(line)
     for name in (*CONTRAST, *plan.names):
-        for way in ("module",) if name in CONTRAST else plan.ways:
+        for way in dict.fromkeys(("module", *plan.ways)) if name in CONTRAST else plan.ways:
             module = build_activation(name, width=size.width).to(plan.device)
             inputs = [t.requires_grad_() for t in ((x, up) if module.gated else (x,))]
             found = _measured(name, way, module, inputs, g, clock)

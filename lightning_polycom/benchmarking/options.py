@@ -17,7 +17,7 @@ WAYS = {
     "module_compiled": "module, compiled",
     "liger": "Liger-Kernel",
 }
-CONTRAST = ("relu", "gelu")  # measured in every table, eager
+CONTRAST = ("relu", "gelu")  # measured in every table
 
 
 class Size(NamedTuple):
