@@ -9,12 +9,15 @@ import triton
 import triton.language as tl
 
 from lightning_polycom.activations.kernels.triton_rows import (
+    FIRST,
+    LAST,
+    ONCE,
     add_projections,
     apply_base,
     derivative,
     horner,
+    load_ahead,
     load_bias,
-    load_chunk,
     load_coefficients,
     row_sums,
     scaled,
@@ -45,24 +48,26 @@ def normalised_forward(
     a = load_coefficients(coefficients, experts, num_experts, row, ORDER, PER_EXPERT)
     b = load_bias(bias, experts, num_experts, row, HAS_BIAS, PER_EXPERT)
     chunks: tl.constexpr = (WIDTH + BLOCK - 1) // BLOCK
-    first: tl.constexpr = "" if KEEP else "evict_last"  # the second pass finds the row in a cache
-    kept, lanes = (), (tl.zeros((BLOCK,), tl.float32),) * ORDER
+    first: tl.constexpr = ONCE if KEEP else FIRST
+    xs, us, lanes = (), (), (tl.zeros((BLOCK,), tl.float32),) * ORDER
     for i in tl.static_range(chunks):
-        chunk = load_chunk(x, i, WIDTH, BLOCK, first)
-        if KEEP:
-            kept = kept + (chunk,)
-        z = apply_base(chunk.to(tl.float32), 0.0, BASE)
+        xs = load_ahead(xs, x, i, WIDTH, BLOCK, first)
+        z = apply_base(xs[i].to(tl.float32), 0.0, BASE)
         sums, power = (), z
         for p in tl.static_range(ORDER):
             sums, power = sums + (lanes[p] + power * power,), power * z
         lanes = sums
     c = scaled(_inverse_norms(row_sums(lanes), norms + row * ORDER, eps, WIDTH), a)
+    if not KEEP:
+        xs = ()
     for i in tl.static_range(chunks):
-        chunk = kept[i] if KEEP else load_chunk(x, i, WIDTH, BLOCK, "evict_first")
-        z = apply_base(chunk.to(tl.float32), 0.0, BASE)
+        xs = load_ahead(xs, x, i, WIDTH, BLOCK, LAST)
+        if GATED:
+            us = load_ahead(us, up, i, WIDTH, BLOCK, ONCE)
+        z = apply_base(xs[i].to(tl.float32), 0.0, BASE)
         value = horner(z, c) * z + b
         if GATED:
-            value = value * load_chunk(up, i, WIDTH, BLOCK).to(tl.float32)
+            value = value * us[i].to(tl.float32)
         store_chunk(y, i, value, WIDTH, BLOCK)
 
 
@@ -99,30 +104,29 @@ def normalised_backward(
     r = _load_norms(norms + row * ORDER, ORDER)
     c = scaled(r, a)
     chunks: tl.constexpr = (WIDTH + BLOCK - 1) // BLOCK
-    first: tl.constexpr = "" if KEEP else "evict_last"  # the second pass finds the row in a cache
-    kept, lanes = (), (tl.zeros((BLOCK,), tl.float32),) * (ORDER + 1)
+    first: tl.constexpr = ONCE if KEEP else FIRST
+    xs, gs, us, lanes = (), (), (), (tl.zeros((BLOCK,), tl.float32),) * (ORDER + 1)
     for i in tl.static_range(chunks):
-        chunk, g_chunk = load_chunk(x, i, WIDTH, BLOCK, first), load_chunk(grad, i, WIDTH, BLOCK, first)
-        z, g = apply_base(chunk.to(tl.float32), 0.0, BASE), g_chunk.to(tl.float32)
+        xs, gs = load_ahead(xs, x, i, WIDTH, BLOCK, first), load_ahead(gs, grad, i, WIDTH, BLOCK, first)
+        z, g = apply_base(xs[i].to(tl.float32), 0.0, BASE), gs[i].to(tl.float32)
         if GATED:
+            us = load_ahead(us, up, i, WIDTH, BLOCK, first)
             store_chunk(dup, i, (horner(z, c) * z + b) * g, WIDTH, BLOCK)
-            g = g * load_chunk(up, i, WIDTH, BLOCK, first).to(tl.float32)
-        if KEEP:
-            kept = kept + (chunk, g if GATED else g_chunk)
+            g = g * us[i].to(tl.float32)
         lanes = add_projections(lanes, g, z, ORDER)
     totals = row_sums(lanes)
     k = _norm_gradient(totals, r, a, WIDTH)
     tl.store(partials, totals[0])
     for p in tl.static_range(ORDER):
         tl.store(partials + p + 1, r[p] * totals[p + 1])
+    if not KEEP:
+        xs, gs, us = (), (), ()
     for i in tl.static_range(chunks):
-        if KEEP:
-            x_i, g = kept[2 * i].to(tl.float32), kept[2 * i + 1].to(tl.float32)
-        else:
-            x_i = load_chunk(x, i, WIDTH, BLOCK, "evict_first").to(tl.float32)
-            g = load_chunk(grad, i, WIDTH, BLOCK, "evict_first").to(tl.float32)
-            if GATED:
-                g = g * load_chunk(up, i, WIDTH, BLOCK, "evict_first").to(tl.float32)
+        xs, gs = load_ahead(xs, x, i, WIDTH, BLOCK, LAST), load_ahead(gs, grad, i, WIDTH, BLOCK, LAST)
+        x_i, g = xs[i].to(tl.float32), gs[i].to(tl.float32)
+        if GATED:
+            us = load_ahead(us, up, i, WIDTH, BLOCK, LAST)
+            g = g * us[i].to(tl.float32)
         z = apply_base(x_i, 0.0, BASE)
         dz = horner(z, derivative(c)) * g - horner(z * z, k) * z
         store_chunk(dx, i, tl.where(x_i <= 0, 0.0, dz) if BASE == "relu" else dz, WIDTH, BLOCK)
