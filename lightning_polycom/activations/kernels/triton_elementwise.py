@@ -47,12 +47,12 @@ def elementwise_forward(
 
 @triton.jit
 def elementwise_backward(
-    grad, x, up, norms, dx, dup, partials, coefficients, bias, slope, experts,
+    grad, x, up, norms, dx, dup, shares, coefficients, bias, slope, experts,
     grad_stride, x_stride, up_stride, num_experts,
     WIDTH: tl.constexpr, BLOCK: tl.constexpr, KEEP: tl.constexpr, ORDER: tl.constexpr, BASE: tl.constexpr,
     GATED: tl.constexpr, PER_EXPERT: tl.constexpr, HAS_BIAS: tl.constexpr,
 ):  # fmt: skip
-    """dx, dup and the partial sums of one row: of the bias, of the coefficients, and with PReLU of the slope."""
+    """dx, dup and the shares of one row in the sums over rows: of the bias, of the coefficients, and with PReLU of the slope."""
     row = tl.program_id(0).to(tl.int64)
     grad, x, up = grad + row * grad_stride, x + row * x_stride, up + row * up_stride
     dx, dup = dx + row * WIDTH, dup + row * WIDTH
@@ -80,4 +80,4 @@ def elementwise_backward(
         lanes = sums
     totals = row_sums(lanes)
     for p in tl.static_range(num_sums):
-        tl.store(partials + row * num_sums + p, totals[p])
+        tl.store(shares + row * num_sums + p, totals[p])

@@ -89,16 +89,23 @@ def _norm_gradient(totals, r, a, WIDTH: tl.constexpr):
 
 
 @triton.jit
+def _store_shares(shares, totals, r):
+    tl.store(shares, totals[0])
+    for p in tl.static_range(len(r)):
+        tl.store(shares + p + 1, r[p] * totals[p + 1])
+
+
+@triton.jit
 def normalised_backward(
-    grad, x, up, norms, dx, dup, partials, coefficients, bias, slope, experts,
+    grad, x, up, norms, dx, dup, shares, coefficients, bias, slope, experts,
     grad_stride, x_stride, up_stride, num_experts,
     WIDTH: tl.constexpr, BLOCK: tl.constexpr, KEEP: tl.constexpr, ORDER: tl.constexpr, BASE: tl.constexpr,
     GATED: tl.constexpr, PER_EXPERT: tl.constexpr, HAS_BIAS: tl.constexpr,
 ):  # fmt: skip
-    """dx, dup and the partial sums of one row: of the bias, then of the coefficients."""
+    """dx, dup and the shares of one row in the sums over rows: of the bias, then of the coefficients."""
     row = tl.program_id(0).to(tl.int64)
     grad, x, up = grad + row * grad_stride, x + row * x_stride, up + row * up_stride
-    dx, dup, partials = dx + row * WIDTH, dup + row * WIDTH, partials + row * (ORDER + 1)
+    dx, dup, shares = dx + row * WIDTH, dup + row * WIDTH, shares + row * (ORDER + 1)
     a = load_coefficients(coefficients, experts, num_experts, row, ORDER, PER_EXPERT)
     b = load_bias(bias, experts, num_experts, row, HAS_BIAS, PER_EXPERT)
     r = _load_norms(norms + row * ORDER, ORDER)
@@ -116,9 +123,7 @@ def normalised_backward(
         lanes = add_projections(lanes, g, z, ORDER)
     totals = row_sums(lanes)
     k = _norm_gradient(totals, r, a, WIDTH)
-    tl.store(partials, totals[0])
-    for p in tl.static_range(ORDER):
-        tl.store(partials + p + 1, r[p] * totals[p + 1])
+    _store_shares(shares, totals, r)
     if not KEEP:
         xs, gs, us = (), (), ()
     for i in tl.static_range(chunks):
