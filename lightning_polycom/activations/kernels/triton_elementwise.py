@@ -52,7 +52,7 @@ def elementwise_backward(
     WIDTH: tl.constexpr, BLOCK: tl.constexpr, KEEP: tl.constexpr, ORDER: tl.constexpr, BASE: tl.constexpr,
     GATED: tl.constexpr, PER_EXPERT: tl.constexpr, HAS_BIAS: tl.constexpr,
 ):  # fmt: skip
-    """dx, dup and the shares of one row in the sums over rows: of the bias, of the coefficients, and with PReLU of the slope."""
+    """dx, dup and the shares of one row in the sums over rows: of bias, coefficients and, with PReLU, slope."""
     row = tl.program_id(0).to(tl.int64)
     grad, x, up = grad + row * grad_stride, x + row * x_stride, up + row * up_stride
     dx, dup = dx + row * WIDTH, dup + row * WIDTH
