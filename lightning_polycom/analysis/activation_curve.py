@@ -24,10 +24,10 @@ def activation_curve(activation: Activation, std: float = 1.0) -> Curve:
 
     The derivative is along the curve. So of an activation that normalises rows it is the one at this row's mean
     squares, which a single element does not move. A gated activation is drawn with 1 in the up branch, coefficients
-    per channel by their mean.
+    per channel or expert by their mean.
     """
     activation = copy.deepcopy(activation).double()
-    _average_channels(activation)
+    _average_scopes(activation)
     probabilities = (torch.arange(POINTS, dtype=torch.double) + 0.5) / POINTS
     x = std * torch.special.ndtri(probabilities)
     with torch.no_grad():
@@ -35,10 +35,10 @@ def activation_curve(activation: Activation, std: float = 1.0) -> Curve:
     return Curve(x, y, torch.gradient(y, spacing=(x,))[0])
 
 
-def _average_channels(activation: Activation) -> None:
-    """Turns coefficients per channel into their mean, in place."""
+def _average_scopes(activation: Activation) -> None:
+    """Turns coefficients per channel or per expert into their mean, in place."""
     coefficients, bias = (getattr(activation, name, None) for name in ("coefficients", "bias"))
     if isinstance(coefficients, nn.Parameter) and coefficients.ndim == 2:
-        activation.coefficients = nn.Parameter(coefficients.detach().mean(1))
+        activation.coefficients, activation.per_expert = nn.Parameter(coefficients.detach().mean(1)), False
         if bias is not None:
             activation.bias = nn.Parameter(bias.detach().mean(0, keepdim=True))

@@ -40,6 +40,7 @@ def _restart(activation: Activation, config: DecoderConfig, seed: int) -> None:
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.manual_seed(seed)
         fresh = build_activation(config.activation, width=config.feed_forward_size)
+        fresh.reset_parameters()  # a class may set its values there, or at once
     with torch.no_grad():
         for name, parameter in fresh.named_parameters():
             activation.get_parameter(name).copy_(parameter)

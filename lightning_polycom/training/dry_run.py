@@ -43,6 +43,7 @@ def plan_rows(model: LanguageModel, data: TokenDataModule, trainer: L.Trainer) -
         ("parameters", f"{config.num_parameters:,}"),
         ("active parameters", f"{config.num_active_parameters:,}"),
         ("FLOPs per token", f"{flops:,} (forward and backward, sequence {data.sequence_length:,})"),
+        ("activations' cost", _activation_row(model, trainer)),
         ("steps", f"{steps:,}" if steps > 0 else "no end; set trainer.max_steps or data.max_tokens"),
         ("tokens per step", f"{data.tokens_per_step:,}"),
         ("tokens", f"{tokens:,}" if steps > 0 else "no end"),
@@ -56,6 +57,13 @@ def plan_rows(model: LanguageModel, data: TokenDataModule, trainer: L.Trainer) -
         ("data", _data_row(data)),
         ("run folder", str(Path(trainer.default_root_dir))),
     ]
+
+
+def _activation_row(model: LanguageModel, trainer: L.Trainer) -> str:
+    """What the activations cost when fused; no part of the FLOPs per token, because traffic is what they cost."""
+    config, element_size = model.decoder_config, 2 if str(trainer.precision).startswith("bf16") else 4
+    flops, traffic = config.activation_flops_per_token, config.activation_bytes_per_token(element_size)
+    return f"{flops:,} FLOPs and {traffic:,} bytes of memory traffic per token, beside the above"
 
 
 def _compiled_row(model: LanguageModel, trainer: L.Trainer) -> str:

@@ -26,8 +26,9 @@ def test_polynorm_is_its_polynomial_at_the_rows_own_mean_squares():
     torch.testing.assert_close(curve.y, curve.x**2 / scale)
 
 
-def test_coefficients_per_channel_are_drawn_by_their_mean_and_left_alone():
-    module = build_activation("polynorm", scope="channel", width=2)
+@pytest.mark.parametrize("scope", ["channel", "expert"])
+def test_coefficients_per_channel_or_expert_are_drawn_by_their_mean_and_left_alone(scope):
+    module = build_activation("polynorm", scope=scope, width=2, num_experts=2)
     with torch.no_grad():
         module.coefficients[:, 0], module.coefficients[:, 1] = 0.5, 1.5
     expected = activation_curve(build_activation("polynorm", coefficients=(1.0, 1.0, 1.0)))

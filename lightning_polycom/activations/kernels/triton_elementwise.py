@@ -8,12 +8,13 @@ import triton
 import triton.language as tl
 
 from lightning_polycom.activations.kernels.triton_rows import (
+    ONCE,
     add_projections,
     apply_base,
     derivative,
     horner,
+    load_ahead,
     load_bias,
-    load_chunk,
     load_coefficients,
     row_sums,
     store_chunk,
@@ -32,22 +33,26 @@ def elementwise_forward(
     a = load_coefficients(coefficients, experts, num_experts, row, ORDER, PER_EXPERT)
     b = load_bias(bias, experts, num_experts, row, HAS_BIAS, PER_EXPERT)
     s = tl.load(slope).to(tl.float32) if BASE == "prelu" else 0.0
+    xs, us = (), ()
     for i in tl.static_range((WIDTH + BLOCK - 1) // BLOCK):
-        z = apply_base(load_chunk(x, i, WIDTH, BLOCK).to(tl.float32), s, BASE)
+        xs = load_ahead(xs, x, i, WIDTH, BLOCK, ONCE)
+        if GATED:
+            us = load_ahead(us, up, i, WIDTH, BLOCK, ONCE)
+        z = apply_base(xs[i].to(tl.float32), s, BASE)
         value = horner(z, a) * z + b
         if GATED:
-            value = value * load_chunk(up, i, WIDTH, BLOCK).to(tl.float32)
+            value = value * us[i].to(tl.float32)
         store_chunk(y, i, value, WIDTH, BLOCK)
 
 
 @triton.jit
 def elementwise_backward(
-    grad, x, up, norms, dx, dup, partials, coefficients, bias, slope, experts,
+    grad, x, up, norms, dx, dup, shares, coefficients, bias, slope, experts,
     grad_stride, x_stride, up_stride, num_experts,
     WIDTH: tl.constexpr, BLOCK: tl.constexpr, KEEP: tl.constexpr, ORDER: tl.constexpr, BASE: tl.constexpr,
     GATED: tl.constexpr, PER_EXPERT: tl.constexpr, HAS_BIAS: tl.constexpr,
 ):  # fmt: skip
-    """dx, dup and the partial sums of one row: of the bias, of the coefficients, and with PReLU of the slope."""
+    """dx, dup and the shares of one row in the sums over rows: of bias, coefficients and, with PReLU, slope."""
     row = tl.program_id(0).to(tl.int64)
     grad, x, up = grad + row * grad_stride, x + row * x_stride, up + row * up_stride
     dx, dup = dx + row * WIDTH, dup + row * WIDTH
@@ -56,13 +61,15 @@ def elementwise_backward(
     s = tl.load(slope).to(tl.float32) if BASE == "prelu" else 0.0
     num_sums: tl.constexpr = ORDER + (2 if BASE == "prelu" else 1)
     lanes = (tl.zeros((BLOCK,), tl.float32),) * num_sums
+    xs, gs, us = (), (), ()
     for i in tl.static_range((WIDTH + BLOCK - 1) // BLOCK):
-        x_i = load_chunk(x, i, WIDTH, BLOCK).to(tl.float32)
-        g = load_chunk(grad, i, WIDTH, BLOCK).to(tl.float32)
+        xs, gs = load_ahead(xs, x, i, WIDTH, BLOCK, ONCE), load_ahead(gs, grad, i, WIDTH, BLOCK, ONCE)
+        x_i, g = xs[i].to(tl.float32), gs[i].to(tl.float32)
         z = apply_base(x_i, s, BASE)
         if GATED:
+            us = load_ahead(us, up, i, WIDTH, BLOCK, ONCE)
             store_chunk(dup, i, (horner(z, a) * z + b) * g, WIDTH, BLOCK)
-            g = g * load_chunk(up, i, WIDTH, BLOCK).to(tl.float32)
+            g = g * us[i].to(tl.float32)
         sums, dz = add_projections(lanes, g, z, ORDER), horner(z, derivative(a)) * g
         if BASE == "relu":
             dz = tl.where(x_i <= 0, 0.0, dz)
@@ -73,4 +80,4 @@ def elementwise_backward(
         lanes = sums
     totals = row_sums(lanes)
     for p in tl.static_range(num_sums):
-        tl.store(partials + row * num_sums + p, totals[p])
+        tl.store(shares + row * num_sums + p, totals[p])

@@ -9,12 +9,15 @@ import triton
 import triton.language as tl
 
 from lightning_polycom.activations.kernels.triton_rows import (
+    FIRST,
+    LAST,
+    ONCE,
     add_projections,
     apply_base,
     derivative,
     horner,
+    load_ahead,
     load_bias,
-    load_chunk,
     load_coefficients,
     row_sums,
     scaled,
@@ -45,24 +48,26 @@ def normalised_forward(
     a = load_coefficients(coefficients, experts, num_experts, row, ORDER, PER_EXPERT)
     b = load_bias(bias, experts, num_experts, row, HAS_BIAS, PER_EXPERT)
     chunks: tl.constexpr = (WIDTH + BLOCK - 1) // BLOCK
-    first: tl.constexpr = "" if KEEP else "evict_last"  # the second pass finds the row in a cache
-    kept, lanes = (), (tl.zeros((BLOCK,), tl.float32),) * ORDER
+    first: tl.constexpr = ONCE if KEEP else FIRST
+    xs, us, lanes = (), (), (tl.zeros((BLOCK,), tl.float32),) * ORDER
     for i in tl.static_range(chunks):
-        chunk = load_chunk(x, i, WIDTH, BLOCK, first)
-        if KEEP:
-            kept = kept + (chunk,)
-        z = apply_base(chunk.to(tl.float32), 0.0, BASE)
+        xs = load_ahead(xs, x, i, WIDTH, BLOCK, first)
+        z = apply_base(xs[i].to(tl.float32), 0.0, BASE)
         sums, power = (), z
         for p in tl.static_range(ORDER):
             sums, power = sums + (lanes[p] + power * power,), power * z
         lanes = sums
     c = scaled(_inverse_norms(row_sums(lanes), norms + row * ORDER, eps, WIDTH), a)
+    if not KEEP:
+        xs = ()
     for i in tl.static_range(chunks):
-        chunk = kept[i] if KEEP else load_chunk(x, i, WIDTH, BLOCK, "evict_first")
-        z = apply_base(chunk.to(tl.float32), 0.0, BASE)
+        xs = load_ahead(xs, x, i, WIDTH, BLOCK, LAST)
+        if GATED:
+            us = load_ahead(us, up, i, WIDTH, BLOCK, ONCE)
+        z = apply_base(xs[i].to(tl.float32), 0.0, BASE)
         value = horner(z, c) * z + b
         if GATED:
-            value = value * load_chunk(up, i, WIDTH, BLOCK).to(tl.float32)
+            value = value * us[i].to(tl.float32)
         store_chunk(y, i, value, WIDTH, BLOCK)
 
 
@@ -84,45 +89,49 @@ def _norm_gradient(totals, r, a, WIDTH: tl.constexpr):
 
 
 @triton.jit
+def _store_shares(shares, totals, r):
+    tl.store(shares, totals[0])
+    for p in tl.static_range(len(r)):
+        tl.store(shares + p + 1, r[p] * totals[p + 1])
+
+
+@triton.jit
 def normalised_backward(
-    grad, x, up, norms, dx, dup, partials, coefficients, bias, slope, experts,
+    grad, x, up, norms, dx, dup, shares, coefficients, bias, slope, experts,
     grad_stride, x_stride, up_stride, num_experts,
     WIDTH: tl.constexpr, BLOCK: tl.constexpr, KEEP: tl.constexpr, ORDER: tl.constexpr, BASE: tl.constexpr,
     GATED: tl.constexpr, PER_EXPERT: tl.constexpr, HAS_BIAS: tl.constexpr,
 ):  # fmt: skip
-    """dx, dup and the partial sums of one row: of the bias, then of the coefficients."""
+    """dx, dup and the shares of one row in the sums over rows: of the bias, then of the coefficients."""
     row = tl.program_id(0).to(tl.int64)
     grad, x, up = grad + row * grad_stride, x + row * x_stride, up + row * up_stride
-    dx, dup, partials = dx + row * WIDTH, dup + row * WIDTH, partials + row * (ORDER + 1)
+    dx, dup, shares = dx + row * WIDTH, dup + row * WIDTH, shares + row * (ORDER + 1)
     a = load_coefficients(coefficients, experts, num_experts, row, ORDER, PER_EXPERT)
     b = load_bias(bias, experts, num_experts, row, HAS_BIAS, PER_EXPERT)
     r = _load_norms(norms + row * ORDER, ORDER)
     c = scaled(r, a)
     chunks: tl.constexpr = (WIDTH + BLOCK - 1) // BLOCK
-    first: tl.constexpr = "" if KEEP else "evict_last"  # the second pass finds the row in a cache
-    kept, lanes = (), (tl.zeros((BLOCK,), tl.float32),) * (ORDER + 1)
+    first: tl.constexpr = ONCE if KEEP else FIRST
+    xs, gs, us, lanes = (), (), (), (tl.zeros((BLOCK,), tl.float32),) * (ORDER + 1)
     for i in tl.static_range(chunks):
-        chunk, g_chunk = load_chunk(x, i, WIDTH, BLOCK, first), load_chunk(grad, i, WIDTH, BLOCK, first)
-        z, g = apply_base(chunk.to(tl.float32), 0.0, BASE), g_chunk.to(tl.float32)
+        xs, gs = load_ahead(xs, x, i, WIDTH, BLOCK, first), load_ahead(gs, grad, i, WIDTH, BLOCK, first)
+        z, g = apply_base(xs[i].to(tl.float32), 0.0, BASE), gs[i].to(tl.float32)
         if GATED:
+            us = load_ahead(us, up, i, WIDTH, BLOCK, first)
             store_chunk(dup, i, (horner(z, c) * z + b) * g, WIDTH, BLOCK)
-            g = g * load_chunk(up, i, WIDTH, BLOCK, first).to(tl.float32)
-        if KEEP:
-            kept = kept + (chunk, g if GATED else g_chunk)
+            g = g * us[i].to(tl.float32)
         lanes = add_projections(lanes, g, z, ORDER)
     totals = row_sums(lanes)
     k = _norm_gradient(totals, r, a, WIDTH)
-    tl.store(partials, totals[0])
-    for p in tl.static_range(ORDER):
-        tl.store(partials + p + 1, r[p] * totals[p + 1])
+    _store_shares(shares, totals, r)
+    if not KEEP:
+        xs, gs, us = (), (), ()
     for i in tl.static_range(chunks):
-        if KEEP:
-            x_i, g = kept[2 * i].to(tl.float32), kept[2 * i + 1].to(tl.float32)
-        else:
-            x_i = load_chunk(x, i, WIDTH, BLOCK, "evict_first").to(tl.float32)
-            g = load_chunk(grad, i, WIDTH, BLOCK, "evict_first").to(tl.float32)
-            if GATED:
-                g = g * load_chunk(up, i, WIDTH, BLOCK, "evict_first").to(tl.float32)
+        xs, gs = load_ahead(xs, x, i, WIDTH, BLOCK, LAST), load_ahead(gs, grad, i, WIDTH, BLOCK, LAST)
+        x_i, g = xs[i].to(tl.float32), gs[i].to(tl.float32)
+        if GATED:
+            us = load_ahead(us, up, i, WIDTH, BLOCK, LAST)
+            g = g * us[i].to(tl.float32)
         z = apply_base(x_i, 0.0, BASE)
         dz = horner(z, derivative(c)) * g - horner(z * z, k) * z
         store_chunk(dx, i, tl.where(x_i <= 0, 0.0, dz) if BASE == "relu" else dz, WIDTH, BLOCK)

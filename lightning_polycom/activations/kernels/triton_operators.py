@@ -25,7 +25,8 @@ def polynomial_forward(
 
     `experts` (rows,) and `offsets` (num_experts,), both int32, say whose coefficients a row has; see `experts`.
     """
-    return triton_launch.launch_forward(x, up, coefficients, bias, slope, experts, base, eps)
+    with torch.cuda.device_of(x):  # Triton launches on the current device; nothing for CPU tensors
+        return triton_launch.launch_forward(x, up, coefficients, bias, slope, experts, base, eps)
 
 
 @polynomial_forward.register_fake
@@ -47,7 +48,8 @@ def polynomial_backward(
     base: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """dx, dup and the shares of every row; see `triton_launch.launch_backward`."""
-    return triton_launch.launch_backward(grad, x, up, norms, coefficients, bias, slope, experts, base)
+    with torch.cuda.device_of(x):  # Triton launches on the current device; nothing for CPU tensors
+        return triton_launch.launch_backward(grad, x, up, norms, coefficients, bias, slope, experts, base)
 
 
 @polynomial_backward.register_fake
@@ -60,7 +62,8 @@ def _(grad, x, up, norms, coefficients, bias, slope, experts, base):
 @torch.library.custom_op(f"{NAME}_segment_sums", mutates_args=())
 def sums_per_expert(shares: Tensor, offsets: Tensor) -> Tensor:
     """(rows, n) fp32 and offsets (num_experts,) int32 -> (num_experts, n)."""
-    return segment_sums(shares, offsets)
+    with torch.cuda.device_of(shares):  # Triton launches on the current device; nothing for CPU tensors
+        return segment_sums(shares, offsets)
 
 
 @sums_per_expert.register_fake

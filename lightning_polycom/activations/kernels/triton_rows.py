@@ -7,15 +7,31 @@ Everything is inlined and every loop unrolled at compile time; names in capitals
 import triton
 import triton.language as tl
 
+# Chunks that are on their way while one is computed. The compiler moves no load before a store it cannot tell apart.
+AHEAD = tl.constexpr(2)
+
+# How a cache treats a chunk: as it likes, keep it for the second pass, or let it go after that.
+ONCE, FIRST, LAST = tl.constexpr(""), tl.constexpr("evict_last"), tl.constexpr("evict_first")
+
 
 @triton.jit
-def load_chunk(row, i: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, CACHE: tl.constexpr = ""):
-    """Elements i * BLOCK and on of the row at pointer `row`; 0 beyond its end. CACHE is an eviction policy."""
+def load_chunk(row, i: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, CACHE: tl.constexpr):
+    """Elements i * BLOCK and on of the row at pointer `row`; 0 beyond its end."""
     columns = i * BLOCK + tl.arange(0, BLOCK)
     if (i + 1) * BLOCK <= WIDTH:
         return tl.load(row + columns, eviction_policy=CACHE)
     else:
         return tl.load(row + columns, mask=columns < WIDTH, other=0.0, eviction_policy=CACHE)
+
+
+@triton.jit
+def load_ahead(chunks, row, i: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr, CACHE: tl.constexpr):
+    """The tuple of the row's loaded chunks, extended to AHEAD chunks beyond chunk i, or to the row's end."""
+    total: tl.constexpr = (WIDTH + BLOCK - 1) // BLOCK
+    end: tl.constexpr = i + AHEAD + 1 if i + AHEAD + 1 < total else total
+    for j in tl.static_range(len(chunks), end):
+        chunks = chunks + (load_chunk(row, j, WIDTH, BLOCK, CACHE),)
+    return chunks
 
 
 @triton.jit
