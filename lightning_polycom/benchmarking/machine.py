@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from lightning_polycom.activations.kernels.dispatch import HAS_TRITON
 from lightning_polycom.benchmarking.malloc_settings import MALLOC, has_malloc_settings
 
 PACKAGES = ("lightning-polycom", "torch", "triton", "liger-kernel", "numpy")
@@ -27,6 +28,7 @@ def machine_record(device: str) -> dict:
     if device == "cuda":
         properties = torch.cuda.get_device_properties(0)
         record["gpu"] = properties.name
+        record["polynomials"] = "Triton kernels" if HAS_TRITON else "plain torch"
         record["gpu_memory_bytes"] = properties.total_memory
         record["gpu_multiprocessors"] = properties.multi_processor_count
         record["cuda"] = torch.version.cuda
@@ -37,7 +39,8 @@ def machine_line(record: dict) -> str:
     """The record's essence for a person."""
     versions = record["versions"]
     if record["device"] == "cuda":
-        return f"{record['gpu']}, CUDA {record['cuda']}; torch {versions['torch']}, triton {versions['triton']}"
+        gpu = f"{record['gpu']}, CUDA {record['cuda']}; torch {versions['torch']}, triton {versions['triton']}"
+        return f"{gpu}; the polynomial modules are {record['polynomials']}"
     malloc = record["malloc_settings"]
     settings = " ".join(f"{key}={value}" for key, value in malloc.items()) if malloc else "glibc's own malloc settings"
     return (
