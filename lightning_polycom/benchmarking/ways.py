@@ -77,10 +77,10 @@ def _liger(module: PolynomialActivation) -> Way | None:
         raise Unavailable("it runs on a GPU only")
     try:
         found = importlib.import_module("liger_kernel.transformers.poly_norm").LigerPolyNorm
-    except (ImportError, AttributeError) as error:
+        # In place it would overwrite the incoming gradient, which is the same tensor in every repetition.
+        liger = found(eps=module.eps, in_place=False).to(module.coefficients.device)
+    except (ImportError, AttributeError, TypeError) as error:  # not there, or older than the option
         raise Unavailable(f"{error}; pip install 'lightning-polycom[benchmark]'") from error
-    # In place it would overwrite the incoming gradient, which is the same tensor in every repetition.
-    liger = found(eps=module.eps, in_place=False).to(module.coefficients.device)
     with torch.no_grad():
         liger.weight.copy_(module.coefficients.flip(0))
         liger.bias.copy_(module.bias.squeeze(0))
