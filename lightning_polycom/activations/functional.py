@@ -41,8 +41,8 @@ def xielu(x: Tensor, alpha_positive: Tensor, alpha_negative: Tensor, beta: float
     positive. Value and slope (0 and beta) agree at 0.
     """
     z = x.to(accumulation_dtype(x))
-    negative = z.clamp(max=0)  # keeps exp finite on the branch that is not taken, so that its gradient is no nan
-    curved = torch.where(z > 0, alpha_positive * z * z, alpha_negative * (torch.expm1(negative) - negative))
+    negative = z.clamp(max=0)  # each piece is 0 on the other's side
+    curved = alpha_positive * F.relu(z).square() + alpha_negative * (torch.expm1(negative) - negative)
     return (curved + beta * z).to(x.dtype)
 
 

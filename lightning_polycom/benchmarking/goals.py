@@ -11,7 +11,7 @@ MIN_COMPILED_SPEEDUP = 1.2
 MAX_GELU_RATIO = 1.10
 MAX_FLOOR_RATIO = {"polynorm": 2.1, "polyrelu": 1.3}
 MIN_AUTHORS_SPEEDUP = 15.0
-MIN_BYTES = 2**24  # of one tensor: smaller ones lie in a cache, and their yardstick is not the memory
+MIN_BYTES = 2**26  # of one tensor: smaller ones lie in a cache, and their yardstick is not the memory
 
 
 class Goal(NamedTuple):

@@ -39,7 +39,7 @@ class Plan(NamedTuple):
 
 
 DEFAULTS = {
-    "cpu": Plan("cpu", (Size(1024, 8192),), ("float32", "bfloat16"), ("polyrelu", "polynorm"), tuple(WAYS), 5),
+    "cpu": Plan("cpu", (Size(8192, 8192),), ("float32", "bfloat16"), ("polyrelu", "polynorm"), tuple(WAYS), 5),
     "cuda": Plan(
         "cuda",
         (Size(16384, 8256), Size(131072, 1536)),

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lightning_polycom.activations.functional import floating
+from lightning_polycom.activations.kernels.relu import relu
 from lightning_polycom.activations.modules.base import Activation
 from lightning_polycom.activations.modules.plain import known_approximation
 
@@ -18,7 +19,7 @@ class ReGLU(Activation):
 
     def forward(self, gate: Tensor, up: Tensor) -> Tensor:
         """Two of (..., width) -> same shape."""
-        return F.relu(floating(gate)) * up
+        return relu(floating(gate)) * up
 
 
 class GeGLU(Activation):

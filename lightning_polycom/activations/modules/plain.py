@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from lightning_polycom.activations import functional
 from lightning_polycom.activations.functional import floating
+from lightning_polycom.activations.kernels.relu import relu
 from lightning_polycom.activations.modules.base import Activation
 from lightning_polycom.errors import InputError
 
@@ -18,7 +19,7 @@ class ReLU(Activation):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> same shape."""
-        return F.relu(floating(x))
+        return relu(floating(x))
 
 
 class ReLU2(Activation):
@@ -28,7 +29,7 @@ class ReLU2(Activation):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> same shape."""
-        return functional.relu2(floating(x))
+        return relu(floating(x)).square()
 
 
 def known_approximation(approximate: str) -> str:
