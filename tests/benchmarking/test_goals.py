@@ -8,7 +8,7 @@ from lightning_polycom.benchmarking.measurement import Group, Measurement, Skipp
 from lightning_polycom.benchmarking.options import WAYS
 
 
-def group(device: str, yardstick: float, rows: int = 4096, **times: dict[str, Times]) -> Group:
+def group(device: str, yardstick: float, rows: int = 16384, **times: dict[str, Times]) -> Group:
     found = Group(device, "bfloat16", rows, 2048, Times(yardstick))
     for name, ways in times.items():
         for way, measured in ways.items():
@@ -33,7 +33,7 @@ def on_gpu(both: float = 1.1, forward: float = 0.5, backward: float = 0.75) -> G
 
 def test_shares_count_the_passes_that_no_kernel_can_do_without():
     found = on_gpu()
-    assert found.bandwidth == pytest.approx(2 * 4096 * 2048 * 2 / 0.4)
+    assert found.bandwidth == pytest.approx(2 * 16384 * 2048 * 2 / 0.4)
     assert found.shares(found.find("polynorm", "module")) == pytest.approx((0.4 / 0.5, 0.6 / 0.75))
     assert found.shares(found.find("polynorm_glu", "module")) == pytest.approx((0.6 / 0.6, 1.0 / 1.25))
     assert found.find("polynorm", "authors") is None
@@ -80,7 +80,7 @@ def test_the_goals_of_a_cpu():
 
 def test_what_was_not_measured_decides_nothing_nor_does_what_lies_in_a_cache():
     assert goals([group("cpu", 1.0, polynorm={"module": Times(1.0)})]) == []
-    small = group("cpu", 1.0, rows=4095, polynorm={"module_compiled": Times(1.0)})
+    small = group("cpu", 1.0, rows=16383, polynorm={"module_compiled": Times(1.0)})
     assert goals([small]) == [] and table.goal_lines([]) == []
 
 
