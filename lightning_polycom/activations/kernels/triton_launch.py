@@ -18,7 +18,7 @@ class Division(NamedTuple):
 
 
 def divide_row(width: int, tensors: int) -> Division:
-    """How one program goes over `tensors` rows of `width` elements at a time.
+    """How one program goes over the rows of `width` elements of `tensors` tensors: 1 forward, 2 backward, 3 if gated.
 
     Chosen from the registers that the compiler reports for Hopper, so that nothing spills and at least two programs,
     or 64 KiB of loads, are in flight on each multiprocessor. A function of these numbers alone, not of trial runs:
@@ -26,7 +26,7 @@ def divide_row(width: int, tensors: int) -> Division:
     """
     kept = {1: 44, 2: 24, 3: 16}[tensors]  # elements of each tensor that a thread can hold
     num_warps = next((n for n in (1, 2, 4, 8) if width <= n * 32 * kept), 16)
-    keep = width <= num_warps * 32 * min(kept, 32 if num_warps == 16 else kept) and (tensors == 1 or num_warps <= 8)
+    keep = num_warps <= 8 or (tensors == 1 and width <= 16_384)
     if not keep:
         num_warps = next((n for n in (4, 8) if width <= n * 32 * (64 if tensors == 3 else 48)), 16)
     # 16-byte loads, or shorter ones where the last chunk would be mostly padding, or where registers are scarce.
