@@ -3,6 +3,11 @@
 A batch is a dict: `input_ids` and `labels`, int64 (micro_batch_size, sequence_length), labels being the inputs one
 token later; a training batch also has `num_step_targets`, the number of targets in the whole optimizer step, over all
 ranks and micro-batches, by which the loss is divided.
+
+With documents kept apart a batch also has `positions`, int64 of the same shape, which count from 0 in each document,
+and the label of an end-of-text token is IGNORE_INDEX. How many targets are left depends on the tokens, and a rank
+reads only its own: a training batch then has `num_rank_targets`, those of this rank's share of the step, in place of
+`num_step_targets`, their sum over ranks.
 """
 
 import time
@@ -13,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lightning_polycom.data.documents import separate_documents
 from lightning_polycom.data.order import SampleOrder
 from lightning_polycom.data.shards import TokenShards
 from lightning_polycom.errors import InputError
@@ -56,27 +62,47 @@ class TrainingStream:
     """
 
     def __init__(
-        self, shards: TokenShards, order: SampleOrder, sequence_length: int, plan: BatchPlan, rank: int, start: int
+        self,
+        shards: TokenShards,
+        order: SampleOrder,
+        sequence_length: int,
+        plan: BatchPlan,
+        rank: int,
+        start: int,
+        separate_documents: bool = False,
     ):
         self.shards, self.order, self.sequence_length = shards, order, sequence_length
         self.plan, self.rank, self.start = plan, rank, start
+        self.separate_documents = separate_documents
         self.wait_seconds = 0.0  # time that training spent waiting for batches
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         position, plan = self.start, self.plan
         while True:
-            for part in range(plan.accumulation):
-                first = position + (part * plan.world_size + self.rank) * plan.micro_batch_size
-                yield self._batch(self.order.indices(first, plan.micro_batch_size))
+            firsts = [
+                position + (part * plan.world_size + self.rank) * plan.micro_batch_size
+                for part in range(plan.accumulation)
+            ]
+            yield from self._separated(firsts) if self.separate_documents else map(self._batch, firsts)
             position += plan.global_batch_size
 
-    def _batch(self, samples: np.ndarray) -> dict[str, Any]:
+    def _batch(self, first: int) -> dict[str, Any]:
         started = time.perf_counter()
+        samples = self.order.indices(first, self.plan.micro_batch_size)
         tokens = self.shards.read_batch(samples * self.sequence_length, self.sequence_length + 1)
         batch: dict[str, Any] = _shift(torch.from_numpy(tokens))
-        batch["num_step_targets"] = self.plan.global_batch_size * self.sequence_length
+        if self.separate_documents:
+            separate_documents(batch, batch["input_ids"] == self.shards.eos_token_id, IGNORE_INDEX)
+        else:
+            batch["num_step_targets"] = self.plan.global_batch_size * self.sequence_length
         self.wait_seconds += time.perf_counter() - started
         return batch
+
+    def _separated(self, firsts: list[int]) -> Iterator[dict[str, Any]]:
+        """This rank's micro-batches of one step, all read before the first is given, to count their targets."""
+        batches = [self._batch(first) for first in firsts]
+        count = sum(int((batch["labels"] != IGNORE_INDEX).sum()) for batch in batches)
+        return ({**batch, "num_rank_targets": count} for batch in batches)
 
 
 class ValidationWindows:
@@ -95,7 +121,9 @@ class ValidationWindows:
         rank: int,
         world_size: int,
         max_tokens: int | None,
+        separate_documents: bool = False,
     ):
+        self.separate_documents = separate_documents
         self.shards, self.sequence_length, self.batch_size = shards, sequence_length, batch_size
         self.rank, self.world_size = rank, world_size
         self._available = -(-(shards.num_tokens - 1) // sequence_length)
@@ -108,7 +136,12 @@ class ValidationWindows:
         for round_ in range(len(self)):
             first = (round_ * self.world_size + self.rank) * self.batch_size
             windows = [self._window(first + row) for row in range(self.batch_size)]
-            yield {key: torch.stack([window[key] for window in windows]) for key in windows[0]}
+            batch = {key: torch.stack([window[key] for window in windows]) for key in windows[0]}
+            if self.separate_documents:
+                # The padding's id may be that of the end of text; it has no label.
+                ends = (batch["input_ids"] == self.shards.eos_token_id) & (batch["labels"] != IGNORE_INDEX)
+                separate_documents(batch, ends, IGNORE_INDEX)
+            yield batch
 
     def _window(self, number: int) -> dict[str, torch.Tensor]:
         tokens, length = torch.zeros(self.sequence_length + 1, dtype=torch.int64), 0

@@ -29,6 +29,8 @@ class TokenDataModule(L.LightningDataModule):
         max_tokens: Train on this many tokens, rounded up to whole steps, instead of trainer.max_steps.
         seed: Seed of the sample order.
         prepare: How to make the shards if they are missing or were made otherwise; null to only use what is there.
+        separate_documents: Keeps the documents of a sequence apart, in training and validation: no attention from one
+            to another, positions from 0 in each, and the first token of a document is no target.
 
     Raises:
         InputError: shards missing, truncated or too short, a batch that does not divide, a resume on other data.
@@ -45,6 +47,7 @@ class TokenDataModule(L.LightningDataModule):
         max_tokens: int | None = None,
         seed: int = 1234,
         prepare: PrepareConfig | None = None,
+        separate_documents: bool = False,
     ):
         super().__init__()
         settings = {
@@ -61,6 +64,7 @@ class TokenDataModule(L.LightningDataModule):
         self.validation_batch_size = validation_batch_size or micro_batch_size
         self.max_validation_tokens, self.max_tokens = max_validation_tokens, max_tokens
         self.prepare_config = prepare
+        self.separate_documents = separate_documents
         self.position = 0  # global samples trained on before this start
         self._first_step = 0  # the optimizer step at which this start began
 
@@ -117,7 +121,13 @@ class TokenDataModule(L.LightningDataModule):
         for counts in (progress.current, progress.total):
             counts.ready = counts.started = counts.processed = counts.completed = done
         self._stream = TrainingStream(
-            self.train_shards, self._order, self.sequence_length, self.plan, self.trainer.global_rank, self.position
+            self.train_shards,
+            self._order,
+            self.sequence_length,
+            self.plan,
+            self.trainer.global_rank,
+            self.position,
+            self.separate_documents,
         )
         return self._stream
 
@@ -132,6 +142,7 @@ class TokenDataModule(L.LightningDataModule):
                 rank,
                 world_size,
                 self.max_validation_tokens,
+                self.separate_documents,
             )
             for domain in self.validation_domains
         ]
@@ -148,6 +159,7 @@ class TokenDataModule(L.LightningDataModule):
             "fingerprint": self.manifest.fingerprint,
             "seed": self.seed,
             "sequence_length": self.sequence_length,
+            "separate_documents": self.separate_documents,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -167,6 +179,12 @@ class TokenDataModule(L.LightningDataModule):
                     f"data: the checkpoint was trained on {key} {state_dict[key]}, this run has {value} in "
                     f"{self.folder}; resume with the same data, or start a new run"
                 )
+        theirs = state_dict.get("separate_documents", False)  # checkpoints from before the option lack it
+        if theirs != self.separate_documents:
+            raise InputError(
+                f"data.separate_documents: found {self.separate_documents}, the checkpoint was trained with {theirs}; "
+                "their losses do not compare, so resume with the same, or start a new run"
+            )
         self.position = state_dict["samples"]
 
     def _sample_order(self) -> SampleOrder:

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lightning_polycom.model.config import DecoderConfig
+from lightning_polycom.model.document_attention import Documents, attend
 from lightning_polycom.model.normalization import RMSNorm
 from lightning_polycom.model.rotary import rotate
 
@@ -24,21 +25,23 @@ class Attention(nn.Module):
             self.query_norm = RMSNorm(config.head_size if over_head else config.hidden_size, config.norm_eps)
             self.key_norm = RMSNorm(config.head_size if over_head else key_value_size, config.norm_eps)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-        """(batch, sequence, hidden_size) and the rotary table -> (batch, sequence, hidden_size)."""
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], documents: Documents | None = None) -> Tensor:
+        """(batch, sequence, hidden_size) and the rotary table -> (batch, sequence, hidden_size).
+
+        With `documents` no token attends to another document.
+        """
         query, key, value = self.query(x), self.key(x), self.value(x)
         if self.qk_norm == "width":
             query, key = self.query_norm(query), self.key_norm(key)
         query, key, value = (self._heads(t) for t in (query, key, value))
         if self.qk_norm == "head":
             query, key = self.query_norm(query), self.key_norm(key)
-        attended = F.scaled_dot_product_attention(
-            rotate(query, rotary),
-            rotate(key, rotary),
-            value,
-            is_causal=True,
-            enable_gqa=key.shape[1] != query.shape[1],
-        )
+        query, key = rotate(query, rotary), rotate(key, rotary)
+        if documents is None:
+            grouped = key.shape[1] != query.shape[1]
+            attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=grouped)
+        else:
+            attended = attend(query, key, value, documents)
         return self.output(attended.transpose(1, 2).flatten(2))
 
     def _heads(self, x: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from lightning_polycom.model.attention import Attention
 from lightning_polycom.model.config import DecoderConfig
+from lightning_polycom.model.document_attention import Documents, prepare
 from lightning_polycom.model.feed_forward import FeedForward
 from lightning_polycom.model.normalization import RMSNorm
 from lightning_polycom.model.rotary import rotary_table
@@ -20,9 +21,9 @@ class Block(nn.Module):
         self.feed_forward_norm = RMSNorm(config.hidden_size, config.norm_eps)
         self.feed_forward = FeedForward(config)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-        """(batch, sequence, hidden_size) -> same shape."""
-        x = x + self.attention(self.attention_norm(x), rotary)
+    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], documents: Documents | None = None) -> Tensor:
+        """(batch, sequence, hidden_size) -> same shape; with `documents` no token attends to another document."""
+        x = x + self.attention(self.attention_norm(x), rotary, documents)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 
@@ -47,15 +48,24 @@ class Decoder(nn.Module):
         if self.config.tie_embeddings:
             self.head.weight = self.embedding.weight
 
-    def hidden_states(self, input_ids: Tensor) -> Tensor:
-        """(batch, sequence) int64 -> the normalised last hidden states (batch, sequence, hidden_size)."""
-        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
-        rotary = rotary_table(positions, self.config.head_size, self.config.rope_theta)
+    def hidden_states(self, input_ids: Tensor, positions: Tensor | None = None) -> Tensor:
+        """(batch, sequence) int64 -> the normalised last hidden states (batch, sequence, hidden_size).
+
+        `positions` (batch, sequence), integers, count from 0 in each document of a row; no token then attends to
+        another document. Without them a row is one document.
+        """
+        documents = None
+        if positions is None:
+            counted = torch.arange(input_ids.shape[1], device=input_ids.device)
+        else:
+            documents = prepare(positions, self.config.head_size)
+            counted = positions[:, None]  # the same for all heads
+        rotary = rotary_table(counted, self.config.head_size, self.config.rope_theta)
         x = self.embedding(input_ids)
         for block in self.blocks:
-            x = block(x, rotary)
+            x = block(x, rotary, documents)
         return self.norm(x)
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        """(batch, sequence) int64 -> logits (batch, sequence, vocab_size)."""
-        return self.head(self.hidden_states(input_ids))
+    def forward(self, input_ids: Tensor, positions: Tensor | None = None) -> Tensor:
+        """(batch, sequence) int64 -> logits (batch, sequence, vocab_size); `positions` as in `hidden_states`."""
+        return self.head(self.hidden_states(input_ids, positions))

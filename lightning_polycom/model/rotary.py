@@ -5,13 +5,13 @@ from torch import Tensor
 
 
 def rotary_table(positions: Tensor, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of `positions` (sequence,): two fp32 tensors (sequence, head_size).
+    """Cosines and sines of `positions` (..., sequence): two fp32 tensors (..., sequence, head_size).
 
     Computed at every forward pass instead of cached: it costs less than one row of a matrix product, and there is
     no buffer to save, move or fill after initialisation on the meta device.
     """
     exponents = torch.arange(0, head_size, 2, device=positions.device, dtype=torch.float32) / head_size
-    angles = positions.float()[:, None] * (theta**-exponents)[None, :]
+    angles = positions.float()[..., None] * theta**-exponents
     angles = torch.cat([angles, angles], dim=-1)
     return angles.cos(), angles.sin()
 

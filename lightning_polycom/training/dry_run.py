@@ -53,6 +53,7 @@ def plan_rows(model: LanguageModel, data: TokenDataModule, trainer: L.Trainer) -
             "weights and optimizer",
             f"{16 * config.num_parameters / 2**30:.2f} GiB (fp32: weight, gradient, two moments)",
         ),
+        ("documents", "kept apart" if data.separate_documents else "attend to each other within a sequence"),
         ("compiled", _compiled_row(model, trainer)),
         ("data", _data_row(data)),
         ("run folder", str(Path(trainer.default_root_dir))),

@@ -62,6 +62,7 @@ class LanguageModel(L.LightningModule):
         self.compiled = compile  # `compile` is a method of every module
         self.decoder: Decoder | None = None
         self._step_sums: Tensor | None = None
+        self._step_targets: Tensor | None = None  # of the step in progress, where they have to be counted over ranks
 
     def configure_model(self) -> None:
         """Builds the decoder on the meta device, fills it where it will live, and compiles its blocks to train."""
@@ -97,9 +98,9 @@ class LanguageModel(L.LightningModule):
             )
         self.domain_losses = torch.nn.ModuleList(DomainLoss() for _ in data.validation_domains)
 
-    def forward(self, input_ids: Tensor) -> Tensor:
-        """(batch, sequence) int64 -> logits (batch, sequence, vocab_size)."""
-        return self.decoder(input_ids)
+    def forward(self, input_ids: Tensor, positions: Tensor | None = None) -> Tensor:
+        """(batch, sequence) int64 -> logits (batch, sequence, vocab_size); `positions` keep documents apart."""
+        return self.decoder(input_ids, positions)
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         """The micro-batch's share of the step's mean loss.
@@ -107,10 +108,12 @@ class LanguageModel(L.LightningModule):
         The sum is divided by the targets of the whole optimizer step. Lightning divides by the micro-batches and the
         ranks' gradients are averaged, so both factors are put back here.
         """
-        sums = next_token_loss(self(batch["input_ids"]), batch["labels"], with_z_loss=self.z_loss_weight > 0)
-        self._count(torch.stack(sums[:2]).detach() / batch["num_step_targets"])
+        logits = self(batch["input_ids"], batch.get("positions"))
+        sums = next_token_loss(logits, batch["labels"], with_z_loss=self.z_loss_weight > 0)
+        targets = self._num_step_targets(batch)
+        self._count(torch.stack(sums[:2]).detach() / targets)
         total = sums.negative_log_likelihood + self.z_loss_weight * sums.squared_log_normalizer
-        return total / batch["num_step_targets"] * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
+        return total / targets * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
 
     def configure_gradient_clipping(
         self,
@@ -123,7 +126,7 @@ class LanguageModel(L.LightningModule):
         Replaces Lightning's own, which refuses a fused optimizer under mixed precision.
         """
         norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
-        sums, self._step_sums = self._step_sums, None
+        sums, self._step_sums, self._step_targets = self._step_sums, None, None
         step = self.trainer.global_step + 1  # the one that ends now
         if step % self.trainer.log_every_n_steps:
             return
@@ -136,7 +139,7 @@ class LanguageModel(L.LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Adds the batch's sums to its domain."""
         with uncompiled():  # a domain's last batch is smaller, and there are no gradients
-            logits = self(batch["input_ids"])
+            logits = self(batch["input_ids"], batch.get("positions"))
         sums = next_token_loss(logits, batch["labels"])
         self.domain_losses[dataloader_idx].update(sums.negative_log_likelihood, sums.num_tokens)
 
@@ -189,6 +192,16 @@ class LanguageModel(L.LightningModule):
             raise InputError(
                 f"ckpt_path: the checkpoint is of another decoder: {', '.join(differing)}; resume with its own config"
             )
+
+    def _num_step_targets(self, batch: dict[str, Any]) -> int | Tensor:
+        """Targets of the whole optimizer step: as the batch says, or summed over ranks in the first micro-batch."""
+        if "num_step_targets" in batch:
+            return batch["num_step_targets"]
+        if self._step_targets is None:
+            own = torch.tensor(batch["num_rank_targets"], device=self.device)
+            # A step of end-of-text tokens only has none, and a sum of 0.
+            self._step_targets = self.trainer.strategy.reduce(own, reduce_op="sum").clamp(min=1)
+        return self._step_targets
 
     def _count(self, sums: Tensor) -> None:
         self._step_sums = sums if self._step_sums is None else self._step_sums + sums
