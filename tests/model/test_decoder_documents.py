@@ -8,9 +8,11 @@ from torch import Tensor
 
 from lightning_polycom.activations import ACTIVATIONS, ActivationConfig
 from lightning_polycom.model import Decoder, DecoderConfig
+from lightning_polycom.model import decoder as decoder_module
 from lightning_polycom.model.document_attention import segments
 from lightning_polycom.model.initialization import initialize
 from lightning_polycom.model.loss import next_token_loss
+from lightning_polycom.model.rotary import rotary_table
 
 OPTIONS = [{}, {"num_key_value_heads": 2}, {"qk_norm": "head"}, {"qk_norm": "width", "num_key_value_heads": 1}]
 LENGTHS = (1, 7, 12, 4)
@@ -58,6 +60,18 @@ def test_another_document_changes_no_bit(way, name):
     labels = torch.randint(0, 61, ids.shape)
     losses = [next_token_loss(logits[:, SLICES[2]], labels[:, SLICES[2]])[0] for logits in (before, after)]
     assert losses[0] == losses[1]
+
+
+def test_rotary_angles_begin_again_with_each_document(monkeypatch):
+    # Scores depend on distances only, so that logits alone would not show it.
+    seen = []
+    monkeypatch.setattr(decoder_module, "rotary_table", lambda *a: seen.append(rotary_table(*a)) or seen[-1])
+    decoder, (ids, positions) = built(), packed()
+    decoder(ids, positions)
+    alone = rotary_table(torch.arange(12), 8, 10000.0)
+    for table, expected in zip(seen[0], alone, strict=True):
+        assert table.shape == (2, 1, 24, 8)
+        assert all(torch.equal(row[0, SLICES[2]], expected) for row in table)
 
 
 def test_one_document_is_the_plain_causal_path(way):
