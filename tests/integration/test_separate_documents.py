@@ -4,11 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from torch.nn import functional as F
+
+from lightning_polycom.checkpoints import load_decoder
+from lightning_polycom.data import Manifest, PrepareConfig, SampleOrder, open_shards, prepare
+from lightning_polycom.data.batches import BatchPlan, TrainingStream, ValidationWindows
 
 ROOT = Path(__file__).parents[2]
 APART = ("--data.separate_documents", "true", "--trainer.log_every_n_steps", 1)
@@ -35,8 +41,6 @@ def close(one: Path, other: Path) -> None:
 def paragraphs(tmp_path_factory) -> Path:
     """Shards of one domain of short documents, several in a window of 64 tokens: paragraphs of Python's help topics."""
     from pydoc_data.topics import topics
-
-    from lightning_polycom.data import PrepareConfig, open_shards, prepare
 
     folder = tmp_path_factory.mktemp("paragraphs")
     texts = [text for topic in topics.values() for text in topic.split("\n\n") if 20 < len(text) < 120]
@@ -76,6 +80,37 @@ def test_the_option_changes_losses_and_off_is_the_default(fit):
     assert values(plain, "val/loss") != values(apart, "val/loss")
     first, last = values(apart, "train/loss")[0][1], values(apart, "train/loss")[-1][1]
     assert last < first
+
+
+def mean_loss_of_lone_documents(decoder, batches: Iterable[dict], eos: int) -> float:
+    """Mean negative log-likelihood of the targets when every document of every row stands alone."""
+    nats, count = 0.0, 0
+    for batch in batches:
+        for row, labels in zip(batch["input_ids"], batch["labels"], strict=True):
+            ends = (row == eos).nonzero().flatten().add(1).tolist()
+            for ids, own in zip(row.tensor_split(ends), labels.clone().tensor_split(ends), strict=True):
+                if len(ids) and ids[-1] == eos:
+                    own[-1] = -100
+                if (own != -100).any():
+                    nats += F.cross_entropy(decoder(ids[None])[0], own, reduction="sum").item()
+                    count += int((own != -100).sum())
+    return nats / count
+
+
+@torch.no_grad()
+def test_losses_are_those_of_lone_documents(fit, paragraphs):
+    # Nothing is learnt, so that one checkpoint has the weights of every step.
+    run = fit("constant", *APART, "--model.optimizer.learning_rate", 0, "--data.micro_batch_size", 2)
+    decoder, _ = load_decoder(run)
+    shards = open_shards(paragraphs, "train")
+    order = SampleOrder((shards.num_tokens - 1) // 64, 1234, Manifest.load(paragraphs).fingerprint)
+    batches = TrainingStream(shards, order, 64, BatchPlan(4, 4, 1), 0, 0)
+    for (_, found), batch in zip(values(run, "train/loss"), batches, strict=False):
+        expected = mean_loss_of_lone_documents(decoder, [batch], shards.eos_token_id)
+        assert found == pytest.approx(expected, rel=1e-5)
+    windows = ValidationWindows(open_shards(paragraphs, "validation"), 64, 4, 0, 1, 1024)
+    expected = mean_loss_of_lone_documents(decoder, windows, shards.eos_token_id)
+    assert values(run, "val/loss")[-1][1] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("z_loss", [0.0, 0.01])
