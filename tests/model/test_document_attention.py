@@ -44,6 +44,7 @@ def by_hand(query: Tensor, key: Tensor, value: Tensor, rows: list[list[int]]) ->
     return torch.stack(output).view(query.shape)
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("key_heads", [4, 2, 1])
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_is_a_softmax_over_the_document_so_far(way, key_heads):
