@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lightning_polycom.data.mixture import MixtureOrder
 from lightning_polycom.data.order import SampleOrder
 from lightning_polycom.data.shards import TokenShards
 from lightning_polycom.errors import InputError
@@ -56,7 +57,13 @@ class TrainingStream:
     """
 
     def __init__(
-        self, shards: TokenShards, order: SampleOrder, sequence_length: int, plan: BatchPlan, rank: int, start: int
+        self,
+        shards: TokenShards,
+        order: SampleOrder | MixtureOrder,
+        sequence_length: int,
+        plan: BatchPlan,
+        rank: int,
+        start: int,
     ):
         self.shards, self.order, self.sequence_length = shards, order, sequence_length
         self.plan, self.rank, self.start = plan, rank, start
@@ -67,12 +74,13 @@ class TrainingStream:
         while True:
             for part in range(plan.accumulation):
                 first = position + (part * plan.world_size + self.rank) * plan.micro_batch_size
-                yield self._batch(self.order.indices(first, plan.micro_batch_size))
+                yield self._batch(first)
             position += plan.global_batch_size
 
-    def _batch(self, samples: np.ndarray) -> dict[str, Any]:
+    def _batch(self, first: int) -> dict[str, Any]:
         started = time.perf_counter()
-        tokens = self.shards.read_batch(samples * self.sequence_length, self.sequence_length + 1)
+        starts = self.order.starts(first, self.plan.micro_batch_size, self.sequence_length)
+        tokens = self.shards.read_batch(starts, self.sequence_length + 1)
         batch: dict[str, Any] = _shift(torch.from_numpy(tokens))
         batch["num_step_targets"] = self.plan.global_batch_size * self.sequence_length
         self.wait_seconds += time.perf_counter() - started
