@@ -132,6 +132,14 @@ def test_a_run_logs_epochs_resumes_exactly_and_records_changed_weights(polycom, 
     assert outcome.code == 2 and "data.mixture: the checkpoint was trained with one" in outcome.err
 
 
+def test_the_dry_run_shows_shares_and_epochs(polycom, tiny_config):
+    outcome = polycom("fit", "--config", tiny_config, "--data.mixture", '{"code": 3, "prose": 1}', "--dry_run")
+    assert outcome.code == 0, outcome.err
+    assert "code 75.00% (0." in outcome.out and "prose 25.00% (0." in outcome.out
+    outcome = polycom("fit", "--config", tiny_config, "--data.mixture", '{"cod": 3}', "--dry_run")
+    assert outcome.code == 2 and "no training domain 'cod'; there are code, prose" in outcome.err
+
+
 def yaml_folder(config) -> str:
     import yaml
 
