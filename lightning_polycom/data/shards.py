@@ -8,7 +8,7 @@ manifest.json, tokenizer.json
 import hashlib
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from lightning_polycom.data.token_sequence import Segment, TokenSequence, parse_
 from lightning_polycom.errors import InputError
 
 _NPY_HEADER_BYTES = 128
+_BLOCK_BYTES = 8 << 20
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
@@ -135,7 +136,7 @@ def open_shards(
         InputError: no shards there, no such split or domain, a missing or truncated file, another tokenizer, a dtype
             or a vocabulary that does not fit.
     """
-    folder = _native_folder(path)
+    folder = native_folder(path)
     if folder is not None:
         return _open_native(folder, Path(path), split, domain, dtype, vocab_size)
     if domain is not None:
@@ -160,6 +161,22 @@ def _open_native(
     return TokenShards(folder, manifest, shards)
 
 
+def native_folder(path: str | os.PathLike | Sequence[str | os.PathLike]) -> Path | None:
+    """The prepared folder that a path is or lies in, or None for another tool's files.
+
+    Raises:
+        InputError: the path is a folder within a prepared one.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        return None
+    path = Path(path)
+    if path.is_dir() and is_native(path):
+        return path
+    if path.is_dir() and is_native(path.parent):
+        raise InputError(f"{path}: a part of a prepared folder; open {path.parent} with split={path.name!r}")
+    return path.parent.parent if not path.is_dir() and is_native(path.parent.parent) else None
+
+
 def find_damage(folder: Path, manifest: Manifest, shards: list[ShardFile]) -> str | None:
     """What is wrong with the tokenizer or with the sizes of the shards' files, or None; reads no tokens."""
     tokenizer = folder / manifest.tokenizer.file
@@ -180,8 +197,10 @@ def find_damage(folder: Path, manifest: Manifest, shards: list[ShardFile]) -> st
     return None
 
 
-def verify_checksums(folder: str | os.PathLike) -> None:
+def verify_checksums(folder: str | os.PathLike, report: Callable[[int], None] = lambda _: None) -> None:
     """Reads every shard of a prepared folder and compares its SHA-256 with the manifest's.
+
+    `report` is called with the number of bytes after each few megabytes.
 
     Raises:
         InputError: a file is missing, truncated or changed.
@@ -190,8 +209,7 @@ def verify_checksums(folder: str | os.PathLike) -> None:
     manifest = Manifest.load(folder)
     damage = find_damage(folder, manifest, manifest.shards)
     for shard in manifest.shards if damage is None else []:
-        with (folder / shard.file).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = _digest(folder / shard.file, report)
         if found != shard.sha256:
             damage = f"{folder / shard.file}: its SHA-256 is {found}, the manifest says {shard.sha256}"
             break
@@ -199,16 +217,13 @@ def verify_checksums(folder: str | os.PathLike) -> None:
         raise InputError(f"{damage}; delete {folder} and run `polycom prepare --output {folder}` again")
 
 
-def _native_folder(path: str | os.PathLike | Sequence[str | os.PathLike]) -> Path | None:
-    """The prepared folder that a path is or lies in, or None for another tool's files."""
-    if not isinstance(path, (str, os.PathLike)):
-        return None
-    path = Path(path)
-    if path.is_dir() and is_native(path):
-        return path
-    if path.is_dir() and is_native(path.parent):
-        raise InputError(f"{path}: a part of a prepared folder; open {path.parent} with split={path.name!r}")
-    return path.parent.parent if not path.is_dir() and is_native(path.parent.parent) else None
+def _digest(path: Path, report: Callable[[int], None]) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+            report(len(block))
+    return digest.hexdigest()
 
 
 def _select(folder: Path, manifest: Manifest, split: str, domain: str | None) -> list[ShardFile]:

@@ -78,6 +78,10 @@ class TokenSequence:
             self._fill(row, int(start))
         return out
 
+    def file_start(self, file: int) -> int:
+        """The position in the sequence of the first token of `files[file]`."""
+        return int(self._bounds[np.argmax(self._segment_files == file)])
+
     def __getstate__(self) -> dict:
         # A pickled memory map would carry its whole file.
         return {**self.__dict__, "_maps": {}}

@@ -119,7 +119,7 @@ class ForeignShards(TokenSequence):
                 size = sum(size for _, size in self._names_and_sizes)
                 raise InputError(
                     f"{self.files[0]}: id {low if low < 0 else high} found, outside a vocabulary of {vocab_size}, in "
-                    f"{size} bytes read as {self.dtype.name}; give the right dtype, or their own tokenizer's size"
+                    f"{size} bytes read as {self.dtype.name}; give the right dtype, or their own vocabulary"
                 )
 
     def _samples(self) -> list[np.ndarray]:
