@@ -103,9 +103,23 @@ class ForeignShards(TokenSequence):
         return digest.hexdigest()
 
     def document_bounds(self, file: int) -> np.ndarray | None:
-        """As `DocumentIndex.bounds`, of `files[file]`; None where its format does not record documents."""
-        documents = self._documents_of[self.files[file]]
-        return None if documents is None else documents.bounds()
+        """As `DocumentIndex.bounds`, of `files[file]`; None where its format does not record documents.
+
+        Raises:
+            InputError: a damaged index: bounds that fall, or lie outside the file.
+        """
+        path = self.files[file]
+        documents = self._documents_of[path]
+        if documents is None:
+            return None
+        bounds = documents.bounds()
+        most = path.stat().st_size // self.dtype.itemsize
+        if bounds[0] < 0 or bounds[-1] > most or np.any(np.diff(bounds) < 0):
+            raise InputError(
+                f"{path}: its documents' bounds, tokens {bounds.min()} to {bounds.max()}, do not rise from 0 to at "
+                f"most {most}; copy its index again"
+            )
+        return bounds
 
     def check_vocabulary(self, vocab_size: int) -> None:
         """Refuses shards whose samples (see `fingerprint`) have an id outside a vocabulary.

@@ -36,8 +36,17 @@ class MegatronDocuments:
         return self.num_bounds - 1
 
     def bounds(self) -> np.ndarray:
-        """Token positions, from the pointers at the first sequence of each document."""
+        """Token positions, from the pointers at the first sequence of each document.
+
+        Raises:
+            InputError: a document that begins at no sequence.
+        """
         _, pointers, bounds = _map_index(self.index, self.num_sequences, self.num_bounds)
+        if bounds.min() < 0 or bounds.max() > self.num_sequences:
+            raise InputError(
+                f"{self.index}: documents begin at sequences {bounds.min()} to {bounds.max()}, it has "
+                f"{self.num_sequences}; copy it again"
+            )
         # The last documents may be empty and then begin behind the last sequence.
         return np.append(pointers // self.itemsize, self.num_tokens)[bounds]
 

@@ -1,5 +1,6 @@
 """A genuine NumPy file: its header says what the ids are."""
 
+import tokenize
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ from lightning_polycom.data.formats.foreign import TokenFile
 from lightning_polycom.errors import InputError
 
 MAGIC = b"\x93NUMPY"
+# What NumPy's parser of a damaged header lets through, beside its own ValueError.
+_DAMAGE = (ValueError, KeyError, TypeError, SyntaxError, tokenize.TokenError)
 _HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -21,7 +24,7 @@ def read(path: Path) -> TokenFile:
         try:
             version = np.lib.format.read_magic(file)
             shape, _, dtype = _HEADER_READERS[version](file)
-        except (ValueError, KeyError, EOFError) as error:
+        except _DAMAGE as error:
             raise InputError(
                 f"{path}: a damaged NumPy header ({' '.join(str(error).split())}); write it again"
             ) from error

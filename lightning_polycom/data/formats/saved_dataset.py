@@ -99,6 +99,7 @@ def _columns(path: Path) -> Iterator[tuple[int, "pa.Array"]]:
             options = pa.ipc.IpcReadOptions(included_fields=[schema.get_field_index(COLUMN)])
             for batch in pa.ipc.open_stream(content, options=options):
                 column = batch.column(0)
+                column.validate()
                 if column.null_count or column.values.null_count:
                     raise InputError(f"{path}: {COLUMN!r} has missing values; drop those rows and save it again")
                 if len(column):

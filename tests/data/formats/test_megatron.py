@@ -70,6 +70,15 @@ def test_sizes_that_do_not_fit(tmp_path):
         open_shards(index)
 
 
+@pytest.mark.parametrize(
+    ("documents", "message"), [([0, 7, 3, 4], "sequences 0 to 7, it has 4"), ([0, 3, 1, 4], "do not rise from 0")]
+)
+def test_documents_out_of_order(tmp_path, monkeypatch, documents, message):
+    monkeypatch.setattr("test_megatron.DOCUMENTS", documents)
+    with pytest.raises(InputError, match=message):
+        open_shards(write(tmp_path / "set")[0]).document_bounds(0)
+
+
 def test_an_empty_last_document(tmp_path, monkeypatch):
     monkeypatch.setattr("test_megatron.DOCUMENTS", [0, 1, 4, 4])
     assert open_shards(write(tmp_path / "set")[0]).document_bounds(0).tolist() == [0, 3, 10, 10]

@@ -138,7 +138,12 @@ def test_numpy_damage(tmp_path):
     path.write_bytes(whole[:-1])
     with pytest.raises(InputError, match="147 bytes found, 148 expected for the 10 uint16 ids"):
         open_shards(path)
-    for damaged in (whole[:50], whole[:6] + b"\x09\x00" + whole[8:], whole[:10] + b"x" * 118):
+    for damaged in (
+        whole[:50],
+        whole[:6] + b"\x09\x00" + whole[8:],
+        whole[:10] + b"x" * 118,
+        whole.replace(b"}", b"("),
+    ):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match="damaged NumPy header"):
             open_shards(path)
