@@ -7,6 +7,7 @@ import sys
 
 COMMANDS = {
     "prepare": "turn text into token shards",
+    "data": "print what token shards hold, prepared or of another tool",
     "fit": "train, with validation, checkpoints and downstream tasks",
     "validate": "losses per domain of a checkpoint",
     "evaluate": "lm-eval tasks on a checkpoint",

@@ -74,6 +74,7 @@ def _facts(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         "tokens_per_step": data.tokens_per_step,
         "data_folder": str(data.folder),
         "data_fingerprint": data.manifest.fingerprint,
+        "data_mixture": [{"from_sample": start, "weights": weights} for start, weights in data.weightings],
         "tokenizer": {"eos_token": data.manifest.tokenizer.eos_token, "sha256": data.manifest.tokenizer.sha256},
         "activation": config.activation.name,
         "num_parameters": config.num_parameters,

@@ -12,7 +12,7 @@ from lightning_polycom.training.scalars import log_scalars
 
 
 class Throughput(L.Callback):
-    """Logs tokens per second, model FLOPs utilisation, data wait, peak memory, tokens and FLOPs so far.
+    """Logs tokens per second, model FLOPs utilisation, data wait, peak memory, tokens, epochs and FLOPs so far.
 
     Time is counted from the request for a batch to the end of its step; validation, evaluation, checkpoints and the
     first step (allocation, compilation) are left out. MFU uses PaLM's FLOPs and the device's dense peak, and is
@@ -67,6 +67,7 @@ class Throughput(L.Callback):
             "memory/peak_gib": _peak_memory_gib(trainer.strategy.root_device),
             "progress/tokens": trained,
             "progress/flops": trained * self._flops_per_token,
+            **{f"progress/epochs/{domain}": epochs for domain, epochs in data.epochs.items()},
         }
         peak = _peak_flops(trainer)
         if peak is not None:

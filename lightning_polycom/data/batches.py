@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from lightning_polycom.data.documents import separate_documents
+from lightning_polycom.data.mixture import MixtureOrder
 from lightning_polycom.data.order import SampleOrder
 from lightning_polycom.data.shards import TokenShards
 from lightning_polycom.errors import InputError
@@ -64,7 +65,7 @@ class TrainingStream:
     def __init__(
         self,
         shards: TokenShards,
-        order: SampleOrder,
+        order: SampleOrder | MixtureOrder,
         sequence_length: int,
         plan: BatchPlan,
         rank: int,
@@ -88,8 +89,8 @@ class TrainingStream:
 
     def _batch(self, first: int) -> dict[str, Any]:
         started = time.perf_counter()
-        samples = self.order.indices(first, self.plan.micro_batch_size)
-        tokens = self.shards.read_batch(samples * self.sequence_length, self.sequence_length + 1)
+        starts = self.order.starts(first, self.plan.micro_batch_size, self.sequence_length)
+        tokens = self.shards.read_batch(starts, self.sequence_length + 1)
         batch: dict[str, Any] = _shift(torch.from_numpy(tokens))
         if self.separate_documents:
             separate_documents(batch, batch["input_ids"] == self.shards.eos_token_id, IGNORE_INDEX)

@@ -7,6 +7,7 @@ import lightning as L
 
 from lightning_polycom.data.batches import BatchPlan, TrainingStream, ValidationWindows
 from lightning_polycom.data.manifest import Manifest
+from lightning_polycom.data.mixture import MixtureOrder, Weighting, continued, mixture_sources
 from lightning_polycom.data.order import SampleOrder
 from lightning_polycom.data.prepare import PrepareConfig, prepare
 from lightning_polycom.data.shards import TokenShards, open_shards
@@ -28,6 +29,8 @@ class TokenDataModule(L.LightningDataModule):
         max_validation_tokens: Validate on about this many tokens of each domain, spread over it; default all.
         max_tokens: Train on this many tokens, rounded up to whole steps, instead of trainer.max_steps.
         seed: Seed of the sample order.
+        mixture: Weight of each training domain in the stream of samples, by name; domains that are not named are left
+            out. Default: all domains as one text, each as often as it has tokens.
         prepare: How to make the shards if they are missing or were made otherwise; null to only use what is there.
         separate_documents: Keeps the documents of a sequence apart, in training and validation: no attention from one
             to another, positions from 0 in each, and the first token of a document is no target.
@@ -46,6 +49,7 @@ class TokenDataModule(L.LightningDataModule):
         max_validation_tokens: int | None = None,
         max_tokens: int | None = None,
         seed: int = 1234,
+        mixture: dict[str, float] | None = None,
         prepare: PrepareConfig | None = None,
         separate_documents: bool = False,
     ):
@@ -63,8 +67,9 @@ class TokenDataModule(L.LightningDataModule):
         self.global_batch_size, self.micro_batch_size = global_batch_size, micro_batch_size
         self.validation_batch_size = validation_batch_size or micro_batch_size
         self.max_validation_tokens, self.max_tokens = max_validation_tokens, max_tokens
-        self.prepare_config = prepare
+        self.prepare_config, self.mixture = prepare, mixture
         self.separate_documents = separate_documents
+        self.weightings = [] if mixture is None else [Weighting(0, dict(mixture))]
         self.position = 0  # global samples trained on before this start
         self._first_step = 0  # the optimizer step at which this start began
 
@@ -160,6 +165,7 @@ class TokenDataModule(L.LightningDataModule):
             "seed": self.seed,
             "sequence_length": self.sequence_length,
             "separate_documents": self.separate_documents,
+            "mixture": [[weighting.start, weighting.weights] for weighting in self.weightings],
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -186,8 +192,33 @@ class TokenDataModule(L.LightningDataModule):
                 "their losses do not compare, so resume with the same, or start a new run"
             )
         self.position = state_dict["samples"]
+        self._continue_mixture([Weighting(*kept) for kept in state_dict.get("mixture", [])])
 
-    def _sample_order(self) -> SampleOrder:
+    def _continue_mixture(self, kept: list[Weighting]) -> None:
+        """Goes on with the checkpoint's mixture, and with this run's weights from here on if they are others."""
+        if bool(kept) != (self.mixture is not None):
+            raise InputError(
+                f"data.mixture: the checkpoint was trained {'with' if kept else 'without'} one; "
+                f"{'give its weights or others' if kept else 'leave it out'}, or start a new run"
+            )
+        if kept:
+            self.weightings = continued(kept, dict(self.mixture), self.position)
+            self._order = self._sample_order()
+            if self.weightings != kept and self.trainer.is_global_zero:
+                print(f"data.mixture: other weights from sample {self.position:,} on: {self.mixture}")
+
+    @property
+    def epochs(self) -> dict[str, float]:
+        """How often each domain of the mixture, or all text as `all`, has been trained on so far."""
+        found = self._order.epochs(self.samples_trained)
+        return found if isinstance(found, dict) else {"all": found}
+
+    def _sample_order(self) -> SampleOrder | MixtureOrder:
+        if self.weightings:
+            # By name, so that neither the order in YAML nor a domain that joins later moves what was sampled before.
+            domains = sorted({domain for _, weights in self.weightings for domain in weights})
+            sources = mixture_sources(self.manifest, self.seed, self.sequence_length, domains)
+            return MixtureOrder(sources, self.weightings)
         num_samples = (self.train_shards.num_tokens - 1) // self.sequence_length
         if num_samples < 1:
             raise InputError(

@@ -11,7 +11,8 @@ from typing import Any
 from lightning_polycom.atomic import write_json
 from lightning_polycom.errors import InputError
 
-FORMAT = "lightning_polycom.shards/1"
+_FORMAT_FAMILY = "lightning_polycom.shards"
+FORMAT = f"{_FORMAT_FAMILY}/1"
 FILE_NAME = "manifest.json"
 DTYPES = ("uint16", "uint32")
 
@@ -85,6 +86,21 @@ class Manifest:
     def domains(self, split: str) -> list[str]:
         """The domains of a split, in the order of their shards."""
         return list(dict.fromkeys(shard.domain for shard in self.shards if shard.split == split))
+
+
+def is_native(folder: str | os.PathLike) -> bool:
+    """Whether `folder` has a manifest of `polycom prepare`, be it damaged; other tools use the same file name."""
+    path = Path(folder) / FILE_NAME
+    if not path.is_file():
+        return False
+    content = path.read_bytes()
+    if _FORMAT_FAMILY.encode() in content:
+        return True
+    try:
+        json.loads(content)
+    except ValueError:
+        return True
+    return False
 
 
 def content_fingerprint(tokenizer_sha256: str, shards: Iterable[ShardFile]) -> str:

@@ -54,14 +54,23 @@ class SampleOrder:
 
     def indices(self, start: int, count: int) -> np.ndarray:
         """Sample indices at positions [start, start + count) of the stream, int64 (count,), in [0, num_samples)."""
-        out = np.empty(count, np.int64)
-        filled = 0
-        while filled < count:
-            epoch, offset = divmod(start + filled, self.num_samples)
-            length = min(count - filled, self.num_samples - offset)
-            positions = np.arange(offset, offset + length, dtype=np.int64)
-            out[filled : filled + length] = permute(positions, self.num_samples, self._key(epoch))
-            filled += length
+        return self.at(np.arange(start, start + count, dtype=np.int64))
+
+    def starts(self, start: int, count: int, sequence_length: int) -> np.ndarray:
+        """First tokens of the samples at positions [start, start + count): int64 (count,)."""
+        return self.indices(start, count) * sequence_length
+
+    def epochs(self, position: int) -> float:
+        """How often all samples have been gone through before `position`."""
+        return position / self.num_samples
+
+    def at(self, positions: np.ndarray) -> np.ndarray:
+        """Sample indices at the given positions of the stream: int64, in [0, num_samples)."""
+        epochs, offsets = np.divmod(np.asarray(positions, np.int64), self.num_samples)
+        out = np.empty(len(offsets), np.int64)
+        for epoch in np.unique(epochs):
+            mine = epochs == epoch
+            out[mine] = permute(offsets[mine], self.num_samples, self._key(int(epoch)))
         return out
 
     def _key(self, epoch: int) -> int:

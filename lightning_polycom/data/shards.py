@@ -8,18 +8,19 @@ manifest.json, tokenizer.json
 import hashlib
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from lightning_polycom.atomic import atomic_path
-from lightning_polycom.data.manifest import FILE_NAME, Manifest, ShardFile, content_fingerprint
+from lightning_polycom.data.formats import ForeignShards, open_foreign
+from lightning_polycom.data.manifest import FILE_NAME, Manifest, ShardFile, content_fingerprint, is_native
+from lightning_polycom.data.token_sequence import Segment, TokenSequence, parse_dtype
 from lightning_polycom.errors import InputError
 
-# Each map holds a file descriptor, of which a process usually has 1,024.
-_MAX_OPEN_MAPS = 256
 _NPY_HEADER_BYTES = 128
+_BLOCK_BYTES = 8 << 20
 
 
 def token_dtype(vocab_size: int) -> np.dtype:
@@ -85,99 +86,95 @@ class ShardWriter:
         )
 
 
-class TokenShards:
-    """The tokens of some shards as one sequence; only the slices that are asked for are read and copied.
+class TokenShards(TokenSequence):
+    """The tokens of some native shards as one sequence.
 
     Attributes:
         num_tokens, num_documents, num_bytes: Sums over the shards; bytes are UTF-8 bytes of the text.
-        dtype: numpy dtype of the ids on disk and in `read`.
         fingerprint: SHA-256, in hex, of the tokenizer's and the shards' contents.
         eos_token_id: The id that ends every document.
     """
 
     def __init__(self, folder: Path, manifest: Manifest, shards: list[ShardFile]):
-        self.num_tokens = sum(shard.num_tokens for shard in shards)
+        dtype = np.dtype(manifest.dtype).newbyteorder("<")
+        super().__init__(dtype, [Segment(folder / shard.file, 0, shard.num_tokens) for shard in shards])
         self.num_documents = sum(shard.num_documents for shard in shards)
         self.num_bytes = sum(shard.num_bytes for shard in shards)
-        self.dtype = np.dtype(manifest.dtype).newbyteorder("<")
         self.fingerprint = content_fingerprint(manifest.tokenizer.sha256, shards)
         self.eos_token_id = manifest.tokenizer.eos_token_id
-        self._files = [folder / shard.file for shard in shards]
-        self._bounds = np.cumsum([0, *(shard.num_tokens for shard in shards)])
-        self._maps: dict[int, np.ndarray] = {}
 
-    def read(self, start: int, length: int) -> np.ndarray:
-        """Tokens [start, start + length), across shard boundaries: `dtype` (length,).
-
-        Raises:
-            InputError: the range leaves [0, num_tokens].
-        """
-        out = np.empty(length, self.dtype)
-        self._fill(out, start)
-        return out
-
-    def read_batch(self, starts: np.ndarray, length: int) -> np.ndarray:
-        """Windows of `length` tokens at each of `starts`: int64 (len(starts), length).
-
-        Raises:
-            InputError: a range leaves [0, num_tokens].
-        """
-        out = np.empty((len(starts), length), np.int64)
-        for row, start in zip(out, starts, strict=True):
-            self._fill(row, int(start))
-        return out
-
-    def __getstate__(self) -> dict:
-        # A pickled memory map would carry its whole file.
-        return {**self.__dict__, "_maps": {}}
-
-    def _fill(self, out: np.ndarray, start: int) -> None:
-        if start < 0 or start + len(out) > self.num_tokens:
-            raise InputError(
-                f"tokens {start} to {start + len(out)} lie outside {self._files[0].parent}, which has "
-                f"{self.num_tokens} tokens; read within them"
-            )
-        shard = int(np.searchsorted(self._bounds, start, side="right")) - 1
-        filled = 0
-        while filled < len(out):
-            offset = start + filled - int(self._bounds[shard])
-            part = self._map(shard)[offset : offset + len(out) - filled]
-            out[filled : filled + len(part)] = part
-            filled += len(part)
-            shard += 1
-
-    def _map(self, shard: int) -> np.ndarray:
-        if shard not in self._maps:
-            if len(self._maps) >= _MAX_OPEN_MAPS:
-                self._maps.pop(next(iter(self._maps)))
-            self._maps[shard] = np.memmap(self._files[shard], self.dtype, mode="r")
-        return self._maps[shard]
+    def document_bounds(self, file: int) -> np.ndarray:
+        """Where the documents of `files[file]` begin in that file, and its end: int64 (documents + 1,), in tokens."""
+        return np.load(_offsets_path(self.files[file]), mmap_mode="r", allow_pickle=False)
 
 
-def open_shards(path: str | os.PathLike, split: str = "train", domain: str | None = None) -> TokenShards:
-    """Opens the shards of a split, or of one domain of it, without reading a token.
+def open_shards(
+    path: str | os.PathLike | Sequence[str | os.PathLike],
+    split: str = "train",
+    domain: str | None = None,
+    *,
+    dtype: str | np.dtype | None = None,
+    vocab_size: int | None = None,
+) -> TokenShards | ForeignShards:
+    """Opens the shards of a split, or of one domain of it, without reading a token; also shards of other tools.
+
+    Other tools' files are used in place, found by their contents: dolma (OLMo), Megatron, llm.c, nanoGPT, NumPy and a
+    Hugging Face data set with a column `input_ids`. They have no domains, and `num_documents` is None where the format
+    does not record documents. In a folder whose files' names tell train, val and test apart, `split` chooses among
+    them; files named one by one are taken as they are.
 
     Args:
-        path: A folder written by `polycom prepare`, or one .bin file in it (which fixes split and domain).
+        path: A folder written by `polycom prepare`, or one .bin file in it (which fixes split and domain). Or a file,
+            a folder, a glob or Megatron's prefix of another tool's, or a list of such, read as one sequence.
         split: `train` or `validation`.
         domain: One domain; default all, in the manifest's order.
+        dtype: Of the ids; needed only for files that do not tell (nanoGPT's). With it, opening reads the .csv.gz of
+            dolma's first file only, otherwise that of each, to check that nothing is missing.
+        vocab_size: Refuse shards that have an id outside it: by the manifest, or in a sample of constant size.
 
     Raises:
-        InputError: no native shards there, no such split or domain, a missing or truncated file, another tokenizer.
+        InputError: no shards there, no such split or domain, a missing or truncated file, another tokenizer, a dtype
+            or a vocabulary that does not fit.
     """
-    path = Path(path)
-    folder = path.parent.parent if path.suffix == ".bin" else path
-    if not (folder / FILE_NAME).is_file():
-        raise InputError(
-            f"{path}: no prepared token shards (no {folder / FILE_NAME}); make them with `polycom prepare`; "
-            "shards of other tools are not read"
-        )
+    folder = native_folder(path)
+    if folder is not None:
+        return _open_native(folder, Path(path), split, domain, dtype, vocab_size)
+    if domain is not None:
+        raise InputError(f"{path}: shards of another tool have no domain {domain!r}; leave it out")
+    return open_foreign(path, split, dtype, vocab_size)
+
+
+def _open_native(
+    folder: Path, path: Path, split: str, domain: str | None, dtype: str | np.dtype | None, vocab_size: int | None
+) -> TokenShards:
     manifest = Manifest.load(folder)
     shards = _select_file(path, manifest) if folder != path else _select(path, manifest, split, domain)
+    if dtype is not None and parse_dtype(dtype) != np.dtype(manifest.dtype):
+        raise InputError(f"{path}: its ids are {manifest.dtype}, not {parse_dtype(dtype).name}; leave the dtype out")
+    if vocab_size is not None and manifest.tokenizer.vocab_size > vocab_size:
+        raise InputError(
+            f"{path}: made with a vocabulary of {manifest.tokenizer.vocab_size}, {vocab_size} are given; use its own"
+        )
     damage = find_damage(folder, manifest, shards)
     if damage is not None:
         raise InputError(f"{damage}; delete {folder} and run `polycom prepare --output {folder}` again")
     return TokenShards(folder, manifest, shards)
+
+
+def native_folder(path: str | os.PathLike | Sequence[str | os.PathLike]) -> Path | None:
+    """The prepared folder that a path is or lies in, or None for another tool's files.
+
+    Raises:
+        InputError: the path is a folder within a prepared one.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        return None
+    path = Path(path)
+    if path.is_dir() and is_native(path):
+        return path
+    if path.is_dir() and is_native(path.parent):
+        raise InputError(f"{path}: a part of a prepared folder; open {path.parent} with split={path.name!r}")
+    return path.parent.parent if not path.is_dir() and is_native(path.parent.parent) else None
 
 
 def find_damage(folder: Path, manifest: Manifest, shards: list[ShardFile]) -> str | None:
@@ -200,8 +197,10 @@ def find_damage(folder: Path, manifest: Manifest, shards: list[ShardFile]) -> st
     return None
 
 
-def verify_checksums(folder: str | os.PathLike) -> None:
+def verify_checksums(folder: str | os.PathLike, report: Callable[[int], None] = lambda _: None) -> None:
     """Reads every shard of a prepared folder and compares its SHA-256 with the manifest's.
+
+    `report` is called with the number of bytes after each few megabytes.
 
     Raises:
         InputError: a file is missing, truncated or changed.
@@ -210,13 +209,21 @@ def verify_checksums(folder: str | os.PathLike) -> None:
     manifest = Manifest.load(folder)
     damage = find_damage(folder, manifest, manifest.shards)
     for shard in manifest.shards if damage is None else []:
-        with (folder / shard.file).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = _digest(folder / shard.file, report)
         if found != shard.sha256:
             damage = f"{folder / shard.file}: its SHA-256 is {found}, the manifest says {shard.sha256}"
             break
     if damage is not None:
         raise InputError(f"{damage}; delete {folder} and run `polycom prepare --output {folder}` again")
+
+
+def _digest(path: Path, report: Callable[[int], None]) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+            report(len(block))
+    return digest.hexdigest()
 
 
 def _select(folder: Path, manifest: Manifest, split: str, domain: str | None) -> list[ShardFile]:

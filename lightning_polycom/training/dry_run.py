@@ -10,6 +10,7 @@ from rich.table import Table
 from lightning_polycom.data.batches import BatchPlan
 from lightning_polycom.data.datamodule import TokenDataModule
 from lightning_polycom.data.manifest import Manifest
+from lightning_polycom.data.mixture import MixtureOrder, mixture_sources
 from lightning_polycom.model import Decoder
 from lightning_polycom.training.compilation import missing_compiler
 from lightning_polycom.training.module import LanguageModel
@@ -56,8 +57,20 @@ def plan_rows(model: LanguageModel, data: TokenDataModule, trainer: L.Trainer) -
         ("documents", "kept apart" if data.separate_documents else "attend to each other within a sequence"),
         ("compiled", _compiled_row(model, trainer)),
         ("data", _data_row(data)),
+        *([] if data.mixture is None else [("mixture", _mixture_row(data, steps))]),
         ("run folder", str(Path(trainer.default_root_dir))),
     ]
+
+
+def _mixture_row(data: TokenDataModule, steps: int) -> str:
+    """Each domain's share, and how often the run goes through it, where that is known."""
+    total = sum(data.mixture.values())
+    shares = {domain: f"{domain} {weight / total:.2%}" for domain, weight in data.mixture.items()}
+    if steps > 0 and (data.folder / "manifest.json").exists():
+        sources = mixture_sources(Manifest.load(data.folder), data.seed, data.sequence_length, sorted(data.mixture))
+        epochs = MixtureOrder(sources, data.weightings).epochs(steps * data.global_batch_size)
+        shares = {domain: f"{share} ({epochs[domain]:.2f} epochs)" for domain, share in shares.items()}
+    return ", ".join(shares.values())
 
 
 def _activation_row(model: LanguageModel, trainer: L.Trainer) -> str:

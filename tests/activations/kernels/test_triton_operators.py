@@ -62,3 +62,18 @@ def test_the_module_on_a_gpu_calls_the_operator(name, device, monkeypatch):
     x = [t.detach().float().to(device) for t in inputs(module, (2, 8))]
     assert torch.equal(module(*x), on_triton(module, *x))
     assert "polynomial_forward" in type(module(*x).grad_fn).__name__
+
+
+@pytest.mark.parametrize("scope", ["layer", "expert"])
+def test_the_module_compiles_whole_with_the_operator_in_it(scope, device, monkeypatch):
+    monkeypatch.setattr(dispatch, "runs_on_triton", lambda *_: True)
+    module = build_activation("polynorm", scope=scope, num_experts=2).to(device)
+    offsets = torch.tensor([1, 4], dtype=torch.int32, device=device) if module.per_expert else None
+    x = torch.randn(4, 64, device=device, requires_grad=True)
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    for a, b in zip(
+        torch.autograd.grad(compiled(x, offsets=offsets).sum(), (x, module.coefficients)),
+        torch.autograd.grad(module(x, offsets=offsets).sum(), (x, module.coefficients)),
+        strict=True,
+    ):
+        assert torch.equal(a, b)
