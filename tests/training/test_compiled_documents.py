@@ -51,6 +51,7 @@ def test_documents_of_any_lengths_share_one_graph(monkeypatch, options, dense):
     assert backend.graphs == 2  # the count does see another structure
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_flexs_blocks_are_inputs_of_one_graph(monkeypatch):
     monkeypatch.setattr(
         "lightning_polycom.model.decoder.prepare", lambda positions, _: Documents(positions, flex.block_mask(positions))
