@@ -68,6 +68,12 @@ def build_activation(
         if option not in known:
             takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
             raise InputError(f"activation.{option}: '{config.name}' has no such option; {takes}")
+    try:
+        inspect.signature(cls).bind(**config.options, **sizes)
+    except TypeError as error:
+        raise InputError(
+            f"activation: cannot build '{config.name}': {error}; give it a default or an option"
+        ) from error
     return cls(**config.options, **sizes)
 
 
@@ -88,11 +94,11 @@ def _imported_class(path: str) -> type[Activation]:
     module_name, _, class_name = path.rpartition(".")
     try:
         found = getattr(importlib.import_module(module_name), class_name, None)
-    except (ImportError, ValueError) as error:
+    except (ImportError, ValueError, TypeError) as error:
         raise InputError(
             f"activation.name: cannot import '{path}' ({error}); put the file on PYTHONPATH or correct the path"
         ) from error
-    if not (inspect.isclass(found) and issubclass(found, Activation)):
+    if not (inspect.isclass(found) and issubclass(found, Activation) and found is not Activation):
         raise InputError(
             f"activation.name: '{path}' is no Activation class; derive it from lightning_polycom.activations.Activation"
         )

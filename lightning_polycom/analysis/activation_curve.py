@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lightning_polycom.activations import Activation
+from lightning_polycom.activations import Activation, PolynomialActivation
 
 POINTS = 4096
 
@@ -36,9 +36,11 @@ def activation_curve(activation: Activation, std: float = 1.0) -> Curve:
 
 
 def _average_scopes(activation: Activation) -> None:
-    """Turns coefficients per channel or per expert into their mean, in place."""
-    coefficients, bias = (getattr(activation, name, None) for name in ("coefficients", "bias"))
-    if isinstance(coefficients, nn.Parameter) and coefficients.ndim == 2:
-        activation.coefficients, activation.per_expert = nn.Parameter(coefficients.detach().mean(1)), False
-        if bias is not None:
-            activation.bias = nn.Parameter(bias.detach().mean(0, keepdim=True))
+    """Turns coefficients per channel or per expert into the mean of what enters the formula, in place."""
+    if not (isinstance(activation, PolynomialActivation) and activation.coefficients.ndim == 2):
+        return
+    coefficients, bias = activation.effective_coefficients().detach(), activation.effective_bias()
+    activation.coefficients = nn.Parameter(coefficients.mean(1))
+    activation.bias = None if bias is None else nn.Parameter(bias.detach().mean(0, keepdim=True))
+    activation.sigmoid, activation.bias_limit, activation.output_scale = False, None, 1.0
+    activation.per_expert = False

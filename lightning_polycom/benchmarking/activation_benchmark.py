@@ -95,6 +95,8 @@ def _measured(
         return Skipped(name, way, str(reason))
     except torch.OutOfMemoryError:
         return Skipped(name, way, "out of memory")
+    except Exception as error:  # one way that fails, of whatever cause, must not lose the others' numbers
+        return Skipped(name, way, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
 
 def _device(name: str) -> str:

@@ -90,7 +90,9 @@ def activation_figure(target: str, options: CurveOptions, settings: dict | None 
 def _subject(target: str, settings: dict) -> Subject:
     if not (Path(target).exists() or "/" in target or target.endswith(".ckpt")):
         name = "-".join([target, *(f"{key}={_short(value)}" for key, value in settings.items())])
-        return Subject(name, None, {name: build_activation(target, **settings)})
+        from lightning_polycom.analysis.activation_curve import POINTS
+
+        return Subject(name, None, {name: build_activation(target, width=POINTS, **settings)})
     if settings:
         raise InputError(f"{next(iter(settings))}: {target} is a checkpoint and has its own; give it with a name only")
     file = locate_checkpoint(target)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from lightning_polycom.activations import build_activation
+from lightning_polycom.activations import ACTIVATIONS, build_activation
 from lightning_polycom.model.config import DecoderConfig
 
 
@@ -20,6 +20,8 @@ class FeedForward(nn.Module):
         size = config.feed_forward_size
         self.activation = build_activation(config.activation, width=size)
         self.recompute_activation = config.recompute_activation
+        # Those of the registry draw nothing; a user's own has to draw the same again.
+        self.may_be_random = type(self.activation) not in ACTIVATIONS.values()
         if self.activation.gated:
             self.gate = nn.Linear(config.hidden_size, size, bias=False)
         self.up = nn.Linear(config.hidden_size, size, bias=False)
@@ -30,7 +32,7 @@ class FeedForward(nn.Module):
         branches = (self.gate(x), self.up(x)) if self.activation.gated else (self.up(x),)
         if self.recompute_activation and torch.is_grad_enabled():
             # The recomputation stops as soon as the last kept tensor is back, which is before the product is formed.
-            return checkpoint(self._output, *branches, use_reentrant=False, preserve_rng_state=False)
+            return checkpoint(self._output, *branches, use_reentrant=False, preserve_rng_state=self.may_be_random)
         return self._output(*branches)
 
     def _output(self, *branches: Tensor) -> Tensor:

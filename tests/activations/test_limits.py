@@ -58,7 +58,7 @@ def test_fp16_stays_finite(name, std):
     x = [(torch.randn(64, 512) * s).half().requires_grad_() for s in stds]
     y = module(*x)
     y.float().square().mean().backward()
-    assert torch.isfinite(y).all() and all(torch.isfinite(t.grad).all() for t in x)
+    assert torch.isfinite(y).all() and all(torch.isfinite(t.grad).all() for t in (*x, *module.parameters()))
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 4])

@@ -34,3 +34,15 @@ def test_coefficients_per_channel_or_expert_are_drawn_by_their_mean_and_left_alo
     expected = activation_curve(build_activation("polynorm", coefficients=(1.0, 1.0, 1.0)))
     torch.testing.assert_close(activation_curve(module).y, expected.y)
     assert module.coefficients.shape == (3, 2)
+
+
+def test_what_is_averaged_is_what_enters_the_formula():
+    options = {"sigmoid": True, "bias_limit": 0.5, "order": 1, "output_scale": 0.5}
+    module = build_activation("polyrelu", scope="channel", width=2, **options)
+    with torch.no_grad():
+        module.coefficients.copy_(torch.tensor([[-6.0, 2.0]]))
+        module.bias.copy_(torch.tensor([3.0, 0.0]))
+    curve, learned = activation_curve(module), module.learned_values()
+    torch.testing.assert_close(
+        curve.y, learned["coefficient_1"] * curve.x.clamp(min=0) + learned["bias"], rtol=1e-6, atol=1e-6
+    )

@@ -53,3 +53,16 @@ def test_the_products_are_not_computed_again():
             module(torch.randn(7, 16, requires_grad=True)).sum().backward()
         counts.append(counter.get_total_flops())
     assert counts[0] == counts[1]
+
+
+def test_an_activation_that_draws_numbers_draws_the_same_again(tmp_path, monkeypatch):
+    (tmp_path / "drawing.py").write_text(
+        "from torch.nn import functional as F\n"
+        "from lightning_polycom.activations import Activation\n"
+        "class Drawing(Activation):\n"
+        "    def forward(self, x):\n"
+        "        return F.rrelu(x, training=True)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for kept, recomputed in zip(gradients("drawing.Drawing", False), gradients("drawing.Drawing", True), strict=True):
+        assert torch.equal(kept, recomputed)

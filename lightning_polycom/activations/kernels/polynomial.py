@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from lightning_polycom.activations.functional import accumulation_dtype
 from lightning_polycom.activations.kernels import row_formulas
@@ -83,9 +82,9 @@ class PolynomialFunction(torch.autograd.Function):
         return y.view(x.shape)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of x, up, coefficients, bias and slope; sums over rows are shares of chunks, then one sum."""
+        _refuse_second_derivative()
         x, up, coefficients, bias, slope, offsets, kept = ctx.saved_tensors
         rows, dtype = _as_rows(x), accumulation_dtype(x)
         numbers = Numbers(rows, coefficients, bias, slope, offsets)
@@ -116,6 +115,12 @@ class PolynomialFunction(torch.autograd.Function):
         grad_slope = None if slope is None else _total(torch.cat(slope_shares), offsets).to(slope.dtype)
         dup = None if up is None else dup.view(up.shape)
         return dx.view(x.shape), dup, grad_coefficients, grad_bias, grad_slope, None, None, None
+
+
+def _refuse_second_derivative() -> None:
+    """Raises where this derivative is itself to be differentiated, which would leave terms out without a word."""
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise RuntimeError("polynomial activations can be differentiated once; create_graph=True asks for more")
 
 
 def _total(shares: Tensor, offsets: Tensor | None) -> Tensor:

@@ -24,7 +24,7 @@ def relu(x: Tensor) -> Tensor:
     """max(x, 0), shaped like `x`.
 
     Compiled for a CPU, torch keeps the mask of its own ReLU as booleans and writes them one by one, at twenty times
-    the cost of the activation and a fifth of a training step.
+    the cost of the activation and a fifth of a training step. There an infinite gradient of a 0 gives nan, not 0.
     """
     if torch.compiler.is_compiling() and x.device.type == "cpu":
         return _ReLUOfItsOutput.apply(x)

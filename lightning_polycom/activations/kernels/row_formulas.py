@@ -54,7 +54,7 @@ def row_sum(t: Tensor) -> Tensor:
     rows, width = t.shape
     if not torch.compiler.is_compiling() or t.device.type != "cpu" or width <= LONGEST_COMPILED_SUM:
         return t.sum(1, keepdim=True)
-    pieces = next(n for n in range(2, width + 1) if width % n == 0 and width // n <= LONGEST_COMPILED_SUM)
+    pieces = next((n for n in range(2, width // 64) if width % n == 0 and width // n <= LONGEST_COMPILED_SUM), 1)
     return t.reshape(rows, pieces, width // pieces).sum(2).sum(1, keepdim=True)
 
 

@@ -53,7 +53,7 @@ def launch_forward(
         return y, norms.zero_()
     kernel = elementwise_forward if eps is None else normalised_forward
     kernel[(len(rows),)](
-        *_pointers(x, rows, up_rows, y, norms, coefficients, bias, slope, experts),
+        rows, rows if up is None else up_rows, y, norms, *_numbers(x, coefficients, bias, slope, experts),
         *_strides(rows, up_rows), coefficients[0].numel(), 0.0 if eps is None else eps,
         **_constants(divide_row(x.shape[-1], 1), rows, coefficients, base, up, experts, bias),
     )  # fmt: skip
@@ -84,7 +84,8 @@ def launch_backward(
         return dx, dup, shares.zero_()
     kernel = normalised_backward if norms.numel() else elementwise_backward
     kernel[(len(rows),)](
-        *_pointers(x, grads, rows, up_rows, norms, dx, dup, shares, coefficients, bias, slope, experts),
+        grads, rows, rows if up is None else up_rows, norms, dx, dup, shares,
+        *_numbers(x, coefficients, bias, slope, experts),
         *_strides(grads, rows, up_rows), coefficients[0].numel(),
         **_constants(divide_row(x.shape[-1], 2 if up is None else 3), rows, coefficients, base, up, experts, bias),
     )  # fmt: skip
@@ -97,9 +98,9 @@ def _as_rows(t: Tensor) -> Tensor:
     return rows if rows.stride(1) == 1 or rows.shape[1] <= 1 else rows.contiguous()
 
 
-def _pointers(unused: Tensor, *tensors: Tensor | None) -> list[Tensor]:
-    """The tensors, with one that the kernel never reads in the place of those that are not there."""
-    return [unused if t is None else t for t in tensors]
+def _numbers(unused: Tensor, *tensors: Tensor | None) -> list[Tensor]:
+    """Coefficients and the like without gaps; in the place of those that are not there, a tensor that is never read."""
+    return [unused if t is None else t.contiguous() for t in tensors]
 
 
 def _strides(*rows: Tensor | None) -> list[int]:

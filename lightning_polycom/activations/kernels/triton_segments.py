@@ -30,6 +30,7 @@ def segment_sums(values: Tensor, offsets: Tensor) -> Tensor:
 
     `offsets` (segments,) int32 ascends; lines after its last entry belong to no segment and are not read.
     """
+    values, offsets = values.contiguous(), offsets.contiguous()
     sums = torch.empty(len(offsets), SLICES, values.shape[1], dtype=values.dtype, device=values.device)
     _segment_sums[(len(offsets), SLICES)](values, offsets, sums, values.shape[1], SLICES, BLOCK)
     return sums.sum(1)

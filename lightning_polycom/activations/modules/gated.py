@@ -3,10 +3,9 @@
 from typing import Literal
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from lightning_polycom.activations.functional import floating
-from lightning_polycom.activations.kernels.relu import relu
+from lightning_polycom.activations.kernels.gated import GatedFunction
 from lightning_polycom.activations.modules.base import Activation
 from lightning_polycom.activations.modules.plain import known_approximation
 
@@ -19,7 +18,7 @@ class ReGLU(Activation):
 
     def forward(self, gate: Tensor, up: Tensor) -> Tensor:
         """Two of (..., width) -> same shape."""
-        return relu(floating(gate)) * up
+        return GatedFunction.apply(floating(gate), floating(up), "relu")
 
 
 class GeGLU(Activation):
@@ -34,7 +33,8 @@ class GeGLU(Activation):
 
     def forward(self, gate: Tensor, up: Tensor) -> Tensor:
         """Two of (..., width) -> same shape."""
-        return F.gelu(floating(gate), approximate=self.approximate) * up
+        unit = "gelu" if self.approximate == "none" else "gelu_tanh"
+        return GatedFunction.apply(floating(gate), floating(up), unit)
 
 
 class SwiGLU(Activation):
@@ -45,4 +45,4 @@ class SwiGLU(Activation):
 
     def forward(self, gate: Tensor, up: Tensor) -> Tensor:
         """Two of (..., width) -> same shape."""
-        return F.silu(floating(gate)) * up
+        return GatedFunction.apply(floating(gate), floating(up), "silu")

@@ -1,10 +1,12 @@
 """What all polynomial activations share: their trained coefficients and the options on them."""
 
+import math
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from lightning_polycom.activations.functional import floating
 from lightning_polycom.activations.kernels.dispatch import polynomial
 from lightning_polycom.activations.kernels.row_formulas import Base
 from lightning_polycom.activations.modules.base import Activation
@@ -61,11 +63,13 @@ class PolynomialActivation(Activation):
         self.initial_coefficients = _initial_coefficients(order, coefficients, sigmoid)
         self.order, self.sigmoid = order, sigmoid
         self.bias_limit, self.output_scale = _bias_limit(bias_limit, bias), output_scale
-        if learning_rate_multiplier <= 0:
+        if not 0 < learning_rate_multiplier < math.inf:
             raise InputError(
                 f"activation.learning_rate_multiplier: found {learning_rate_multiplier}; "
                 "give a number above 0, or set frozen"
             )
+        if not 0 < abs(output_scale) < math.inf:
+            raise InputError(f"activation.output_scale: found {output_scale}; give a number other than 0")
         self.learning_rate_multiplier = learning_rate_multiplier
         sets, self.per_expert = _sets(scope, width, num_experts), scope == "expert"
         self.coefficients = nn.Parameter(torch.empty(order, *sets, dtype=torch.float32))
@@ -126,14 +130,34 @@ class PolynomialActivation(Activation):
         and gradient mean nothing, and they give no gradient to any coefficient.
 
         Raises:
-            InputError: `offsets` without scope `expert`, or the scope without `offsets`.
+            InputError: an input that does not fit, or `offsets` without scope `expert` or the other way round.
         """
-        if self.per_expert != (offsets is not None):
-            found, remedy = ("no offsets", "give") if self.per_expert else ("offsets", "leave out")
-            raise InputError(f"activation: found {found}; {remedy} offsets, the ends of the experts' rows")
+        self._check_inputs(x, up, offsets)
         eps = self.eps if self.row_normalising else None
         coefficients, bias = self.effective_coefficients(), self.effective_bias()
         return polynomial(x, up, coefficients, bias, self.slope, self.base, eps, offsets)
+
+    def _check_inputs(self, x: Tensor, up: Tensor | None, offsets: Tensor | None) -> None:
+        """Refuses what the kernels would read wrongly; looks at shapes and dtypes only, never at a value."""
+        if floating(x).ndim == 0:
+            raise InputError("activation: found a single number; give at least one dimension, the width")
+        if self.gated != (up is not None):
+            found, remedy = (
+                ("one input", "give gate and up") if self.gated else ("two inputs", "it is not gated, give one")
+            )
+            raise InputError(f"activation: found {found}; {remedy}")
+        if up is not None and (floating(up).shape != x.shape or up.dtype != x.dtype):
+            raise InputError(
+                f"activation: found gate {tuple(x.shape)} {x.dtype}, up {tuple(up.shape)} {up.dtype}; make them alike"
+            )
+        if self.per_expert != (offsets is not None):
+            found, remedy = ("no offsets", "give") if self.per_expert else ("offsets", "leave out")
+            raise InputError(f"activation: found {found}; {remedy} offsets, the ends of the experts' rows")
+        num_experts = (self.coefficients.shape[-1],)
+        if offsets is not None and (offsets.shape != num_experts or offsets.dtype not in (torch.int32, torch.int64)):
+            raise InputError(
+                f"activation: found offsets {tuple(offsets.shape)} {offsets.dtype}; give {num_experts}, int32 or int64"
+            )
 
     def extra_repr(self) -> str:
         """Shows the order and whether there is a bias."""
@@ -141,7 +165,7 @@ class PolynomialActivation(Activation):
 
 
 def _initial_coefficients(order: int, coefficients: tuple[float, ...] | None, sigmoid: bool) -> tuple[float, ...]:
-    if order not in ORDERS:
+    if isinstance(order, bool) or not isinstance(order, int) or order not in ORDERS:
         raise InputError(f"activation.order: found {order}; the polynomial orders are 1 to 4")
     if coefficients is None:
         # 1 has no finite logit: a linear sigmoid one starts where the sigmoid is steepest.
@@ -151,6 +175,8 @@ def _initial_coefficients(order: int, coefficients: tuple[float, ...] | None, si
             f"activation.coefficients: found {len(coefficients)} values for order {order}; "
             f"give {order}, ascending from the linear one"
         )
+    if not all(map(math.isfinite, coefficients)):
+        raise InputError(f"activation.coefficients: found {coefficients}; give finite numbers")
     if sigmoid and not all(0 < a < 1 for a in coefficients):
         raise InputError(f"activation.coefficients: found {coefficients} with sigmoid; give values between 0 and 1")
     return tuple(coefficients)
@@ -159,7 +185,7 @@ def _initial_coefficients(order: int, coefficients: tuple[float, ...] | None, si
 def _bias_limit(bias_limit: float | None, bias: bool) -> float | None:
     if bias_limit is not None and not bias:
         raise InputError("activation.bias_limit: there is no bias to limit; set bias to true or drop bias_limit")
-    if bias_limit is not None and bias_limit <= 0:
+    if bias_limit is not None and not 0 < bias_limit < math.inf:
         raise InputError(f"activation.bias_limit: found {bias_limit}; it must be above 0")
     return bias_limit
 

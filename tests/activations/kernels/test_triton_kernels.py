@@ -154,3 +154,41 @@ def test_two_runs_are_bit_identical(name, device):
     g, parameters = torch.randn(9, 200, device=device), list(module.parameters())
     first, second = (value_and_gradients(lambda *t: on_triton(module, *t), x, parameters, g) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"sigmoid": True, "bias_limit": 0.5, "output_scale": 0.5}, {"frozen": True}, {"bias": False, "order": 4}],
+    ids=lambda options: "-".join(options),
+)
+@pytest.mark.parametrize("name", ["polynorm", "polyrelu_glu"])
+def test_options_equal_the_reference(name, options, device):
+    module = randomised(name, **options).to(device)
+    x = [t.detach().to(device).requires_grad_() for t in inputs(module, (3, 100), torch.float32)]
+    trained = [p for p in module.parameters() if p.requires_grad]
+    g = torch.randn(3, 100, device=device)
+    found = value_and_gradients(lambda *t: on_triton(module, *t), x, trained, g)
+    for a, b in zip(found, value_and_gradients(lambda *t: reference(name, module, *t), x, trained, g), strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-5, atol=2e-5)
+
+
+def test_coefficients_with_gaps_are_read_as_they_are(device):
+    from lightning_polycom.activations.kernels.triton_operators import polynomial_forward
+
+    x, table = torch.randn(2, 16, device=device), torch.randn(3, 4, device=device)
+    whole, cut = (
+        polynomial_forward(x, None, a, None, None, None, None, "relu", None)[0]
+        for a in (table[:, 1].clone(), table[:, 1])
+    )
+    assert torch.equal(whole, cut)
+
+
+def test_offsets_with_gaps_are_read_as_they_are(device):
+    from lightning_polycom.activations.kernels.triton_segments import segment_sums
+
+    shares, ends = (
+        torch.randn(9, 4, device=device),
+        torch.tensor([[2, 7], [5, 8], [9, 9]], dtype=torch.int32, device=device),
+    )
+    assert torch.equal(segment_sums(shares, ends[:, 0]), segment_sums(shares, ends[:, 0].clone()))
+    assert torch.equal(segment_sums(shares.T.contiguous().T, ends[:, 0]), segment_sums(shares, ends[:, 0].clone()))
