@@ -30,7 +30,7 @@ def divide_row(width: int, tensors: int) -> Division:
     if not keep:
         num_warps = next((n for n in (4, 8) if width <= n * 32 * (64 if tensors == 3 else 48)), 16)
     # 16-byte loads, or shorter ones where the last chunk would be mostly padding, or where registers are scarce.
-    sizes = [num_warps * 32 * elements for elements in ((4, 2) if num_warps == 16 and not keep else (8, 4, 2))]
+    sizes = [num_warps * 32 * elements for elements in ((8, 4, 2) if keep else (4, 2))]
     block = next((size for size in sizes if -(-width // size) * size <= 1.13 * width), sizes[-1])
     return Division(block, num_warps, keep)
 

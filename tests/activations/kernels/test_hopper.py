@@ -26,10 +26,10 @@ def reports(widths: tuple[int, ...], orders: tuple[int, ...]) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize(("widths", "orders"), [(WIDTHS, (3,)), ((1536, 8256), (1, 2, 4))], ids=["order 3", "others"])
-def test_nothing_spills_and_loads_keep_the_memory_busy(widths, orders):
-    found = reports(widths, orders)
-    assert len(found) == 8 * len(widths) * len(orders)
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_nothing_spills_and_loads_keep_the_memory_busy(order):
+    found = reports(WIDTHS, (order,))
+    assert len(found) == 8 * len(WIDTHS)
     for report in found:
         assert report["spilled"] == 0, report
         # About 26 KiB a multiprocessor hide the latency of a memory of 4 TB/s; two programs overlap their phases.
