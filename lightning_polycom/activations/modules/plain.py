@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lightning_polycom.activations import functional
 from lightning_polycom.activations.functional import floating
 from lightning_polycom.activations.kernels.relu import relu
+from lightning_polycom.activations.kernels.xielu import XIELUFunction
 from lightning_polycom.activations.modules.base import Activation
 from lightning_polycom.errors import InputError
 
@@ -100,4 +100,4 @@ class XIELU(Activation):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> same shape and dtype."""
-        return functional.xielu(x, *self.alphas(), self.beta)
+        return XIELUFunction.apply(floating(x), *self.alphas(), self.beta)
