@@ -40,6 +40,21 @@ def test_error_stays_within_the_limits_and_below_the_plain_formulas(name, std, d
         assert error <= relative_error(c, b) + limit / 10
 
 
+@pytest.mark.parametrize("shape", [(33, 129), (2, 3, 777), (2, 16500)], ids=lambda s: "x".join(map(str, s)))
+@pytest.mark.parametrize(("dtype", "limit", "sum_limit"), [(torch.float32, 5e-7, 5e-6), (torch.bfloat16, 2.5e-3, 1e-5)])
+@pytest.mark.parametrize("name", POLYNOMIALS)
+def test_the_limits_hold_for_ragged_and_very_wide_shapes(name, dtype, limit, sum_limit, shape):
+    torch.manual_seed(0)
+    module, exact = build_activation(name), build_activation(name).double()
+    x, g = [t.detach().requires_grad_() for t in inputs(module, shape, dtype)], torch.randn(shape).to(dtype)
+    x64 = [t.detach().double().requires_grad_() for t in x]
+    true = value_and_gradients(lambda *t: reference(name, exact, *t), x64, g.double(), list(exact.parameters()))
+    for index, (a, b) in enumerate(
+        zip(value_and_gradients(module, x, g, list(module.parameters())), true, strict=True)
+    ):
+        assert relative_error(a, b) < (limit if index <= len(x) else sum_limit)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", POLYNOMIALS)
 def test_two_runs_are_bit_identical(name, dtype):
