@@ -6,22 +6,24 @@ from typing import Any
 import lightning as L
 
 from lightning_polycom.data.batches import BatchPlan, TrainingStream, ValidationWindows
-from lightning_polycom.data.manifest import Manifest
+from lightning_polycom.data.changed_data import DataChange, changed_data
+from lightning_polycom.data.data_sources import DataSources, Paths
 from lightning_polycom.data.mixture import MixtureOrder, Weighting, continued, mixture_sources
 from lightning_polycom.data.order import SampleOrder
 from lightning_polycom.data.prepare import PrepareConfig, prepare
-from lightning_polycom.data.shards import TokenShards, open_shards
+from lightning_polycom.data.training_data import TrainingData
 from lightning_polycom.errors import InputError
 
 
 class TokenDataModule(L.LightningDataModule):
-    """Serves windows of `sequence_length` tokens from prepared shards.
+    """Serves windows of `sequence_length` tokens from prepared shards, or from those of other tools.
 
     The unit is the optimizer step: gradient accumulation is derived from the global batch, the micro-batch and the
     number of ranks, and the trainer's `val_check_interval` counts optimizer steps.
 
     Args:
-        folder: A folder written by `polycom prepare`; with `prepare` set, it is made or brought up to date first.
+        folder: A folder written by `polycom prepare`; with `prepare` set, it is made or brought up to date first. Null
+            to train on `train`.
         sequence_length: Tokens per sample.
         global_batch_size: Sequences per optimizer step, over all ranks and micro-batches.
         micro_batch_size: Sequences per rank and forward pass.
@@ -34,6 +36,14 @@ class TokenDataModule(L.LightningDataModule):
         prepare: How to make the shards if they are missing or were made otherwise; null to only use what is there.
         separate_documents: Keeps the documents of a sequence apart, in training and validation: no attention from one
             to another, positions from 0 in each, and the first token of a document is no target.
+        train: Shards of any tool to train on in place: a file, a folder, a glob, Megatron's prefix or a list of such,
+            or several of these by the name of their domain; also prepared folders.
+        validation: Validation domains in the same form, beside those of `folder`.
+        tokenizer: The tokenizer that the shards of other tools were made with; prepared folders bring theirs.
+        eos_token: Its end-of-text token; default the first usual one that it has.
+        dtype: Of the ids in files that do not tell (nanoGPT's), for all shards of other tools or by domain.
+        allow_changed_data: Resume also if the data is another than the checkpoint's: at the same position, in the
+            stream of the new data. Another tokenizer is refused all the same.
 
     Raises:
         InputError: shards missing, truncated or too short, a batch that does not divide, a resume on other data.
@@ -41,7 +51,7 @@ class TokenDataModule(L.LightningDataModule):
 
     def __init__(
         self,
-        folder: str,
+        folder: str | None = None,
         sequence_length: int = 1024,
         global_batch_size: int = 64,
         micro_batch_size: int = 8,
@@ -52,6 +62,12 @@ class TokenDataModule(L.LightningDataModule):
         mixture: dict[str, float] | None = None,
         prepare: PrepareConfig | None = None,
         separate_documents: bool = False,
+        train: Paths | dict[str, Paths] | None = None,
+        validation: Paths | dict[str, Paths] | None = None,
+        tokenizer: str | None = None,
+        eos_token: str | None = None,
+        dtype: str | dict[str, str] | None = None,
+        allow_changed_data: bool = False,
     ):
         super().__init__()
         settings = {
@@ -63,7 +79,15 @@ class TokenDataModule(L.LightningDataModule):
         for name, value in settings.items():
             if value is not None and value < 1:
                 raise InputError(f"data.{name}: found {value}; it must be at least 1")
-        self.folder, self.sequence_length, self.seed = Path(folder), sequence_length, seed
+        self.folder = None if folder is None else Path(folder)
+        self.sources = DataSources(self.folder, train, validation, tokenizer, eos_token, dtype)
+        if self.folder is None and prepare is not None:
+            raise InputError(
+                "data.prepare: needs data.folder, the folder to make; name one, or set data.prepare to null"
+            )
+        self.allow_changed_data = allow_changed_data
+        self.data_changes: list[DataChange] = []  # that were allowed, at some resume
+        self.sequence_length, self.seed = sequence_length, seed
         self.global_batch_size, self.micro_batch_size = global_batch_size, micro_batch_size
         self.validation_batch_size = validation_batch_size or micro_batch_size
         self.max_validation_tokens, self.max_tokens = max_validation_tokens, max_tokens
@@ -100,12 +124,14 @@ class TokenDataModule(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Opens the shards and fits the trainer's step counters to the global batch."""
-        self.manifest = Manifest.load(self.folder)
-        self.validation_domains = self.manifest.domains("validation")
+        self.training_data = TrainingData(self.sources)
+        self.validation_domains = list(self.training_data.validation)
         trainer = self.trainer
         if stage == "fit":
             self.plan = BatchPlan(self.global_batch_size, self.micro_batch_size, trainer.world_size)
-            self.train_shards = open_shards(self.folder, "train")
+            self.train_shards = self.training_data.train_shards
+            if self.separate_documents:
+                self.training_data.require_document_ends(in_one_text=self.mixture is None)
             self._order = self._sample_order()
             trainer.accumulate_grad_batches = self.plan.accumulation
             if isinstance(trainer.val_check_interval, int):
@@ -141,7 +167,7 @@ class TokenDataModule(L.LightningDataModule):
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         return [
             ValidationWindows(
-                self.validation_shards(domain),
+                self.training_data.validation[domain],
                 self.sequence_length,
                 self.validation_batch_size,
                 rank,
@@ -152,16 +178,14 @@ class TokenDataModule(L.LightningDataModule):
             for domain in self.validation_domains
         ]
 
-    def validation_shards(self, domain: str) -> TokenShards:
-        """The held-out shards of one domain."""
-        return open_shards(self.folder, "validation", domain)
-
     def state_dict(self) -> dict[str, Any]:
         """The position in the sample stream, and what it is a position in."""
         return {
             "samples": self.samples_trained,
-            "tokenizer": self.manifest.tokenizer.sha256,
-            "fingerprint": self.manifest.fingerprint,
+            "tokenizer": self.training_data.tokenizer.sha256,
+            "fingerprint": self.training_data.fingerprint,
+            "domains": [list(record) for record in self.training_data.records()],
+            "data_changes": [list(change) for change in self.data_changes],
             "seed": self.seed,
             "sequence_length": self.sequence_length,
             "separate_documents": self.separate_documents,
@@ -170,20 +194,19 @@ class TokenDataModule(L.LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues the stream where the checkpoint stopped; other data or order is an error, not a silent restart."""
-        tokenizer = self.manifest.tokenizer.sha256
+        tokenizer = self.training_data.tokenizer.sha256
         if state_dict["tokenizer"] != tokenizer:
             raise InputError(
                 f"data: the checkpoint was trained with tokenizer {state_dict['tokenizer'][:12]}, the shards in "
-                f"{self.folder} were written with {tokenizer[:12]}; prepare the text with the run's tokenizer.json"
+                f"{self.sources} were written with {tokenizer[:12]}; prepare the text with the run's tokenizer.json"
             )
         if self.trainer.state.fn != "fit":
             return  # held-out text of any kind may be scored
-        now = {"fingerprint": self.manifest.fingerprint, "seed": self.seed, "sequence_length": self.sequence_length}
-        for key, value in now.items():
+        for key, value in {"seed": self.seed, "sequence_length": self.sequence_length}.items():
             if state_dict[key] != value:
                 raise InputError(
-                    f"data: the checkpoint was trained on {key} {state_dict[key]}, this run has {value} in "
-                    f"{self.folder}; resume with the same data, or start a new run"
+                    f"data: the checkpoint was trained on {key} {state_dict[key]}, this run has {value}; resume with "
+                    "the same, or start a new run"
                 )
         theirs = state_dict.get("separate_documents", False)  # checkpoints from before the option lack it
         if theirs != self.separate_documents:
@@ -192,7 +215,23 @@ class TokenDataModule(L.LightningDataModule):
                 "their losses do not compare, so resume with the same, or start a new run"
             )
         self.position = state_dict["samples"]
+        self._accept_data(state_dict)
         self._continue_mixture([Weighting(*kept) for kept in state_dict.get("mixture", [])])
+
+    def _accept_data(self, state_dict: dict[str, Any]) -> None:
+        """Refuses other data than the checkpoint's, or goes on with it if that is allowed."""
+        self.data_changes = [DataChange(*kept) for kept in state_dict.get("data_changes", [])]
+        change = changed_data(state_dict, self.training_data)
+        if change is None:
+            return
+        if not self.allow_changed_data:
+            raise InputError(
+                f"data: {change.what}, in {self.sources}; resume with the checkpoint's data, start a new run, or set "
+                "data.allow_changed_data to go on with this"
+            )
+        self.data_changes.append(change)
+        if self.trainer.is_global_zero:
+            print(f"data: changed from sample {change.from_sample:,} on: {change.what}")
 
     def _continue_mixture(self, kept: list[Weighting]) -> None:
         """Goes on with the checkpoint's mixture, and with this run's weights from here on if they are others."""
@@ -217,12 +256,12 @@ class TokenDataModule(L.LightningDataModule):
         if self.weightings:
             # By name, so that neither the order in YAML nor a domain that joins later moves what was sampled before.
             domains = sorted({domain for _, weights in self.weightings for domain in weights})
-            sources = mixture_sources(self.manifest, self.seed, self.sequence_length, domains)
+            sources = mixture_sources(self.training_data.train_spans, self.seed, self.sequence_length, domains)
             return MixtureOrder(sources, self.weightings)
         num_samples = (self.train_shards.num_tokens - 1) // self.sequence_length
         if num_samples < 1:
             raise InputError(
                 f"data.sequence_length: {self.sequence_length} is longer than the {self.train_shards.num_tokens} "
-                f"training tokens in {self.folder}; prepare more text or shorten it"
+                f"training tokens in {self.sources}; prepare more text or shorten it"
             )
-        return SampleOrder(num_samples, self.seed, self.manifest.fingerprint)
+        return SampleOrder(num_samples, self.seed, self.training_data.fingerprint)

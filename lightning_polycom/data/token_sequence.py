@@ -117,3 +117,44 @@ class TokenSequence:
             # As a plain array: np.memmap runs Python code at each slice.
             self._maps[file] = np.memmap(self.files[file], np.uint8, mode="r").view(np.ndarray)
         return self._maps[file]
+
+
+class JoinedTokens:
+    """Several sequences, of whatever dtypes, read as one.
+
+    Attributes:
+        num_tokens: Sum over the sequences.
+        eos_token_id: The id that ends documents in all of them.
+    """
+
+    def __init__(self, sequences: Sequence[TokenSequence], eos_token_id: int):
+        self._sequences, self.eos_token_id = list(sequences), eos_token_id
+        self._bounds = np.cumsum([0, *(sequence.num_tokens for sequence in sequences)])
+        self.num_tokens = int(self._bounds[-1])
+
+    def read(self, start: int, length: int) -> np.ndarray:
+        """Tokens [start, start + length), across sequences: int64 (length,).
+
+        Raises:
+            InputError: the range leaves [0, num_tokens].
+        """
+        if start < 0 or start + length > self.num_tokens:
+            raise InputError(
+                f"tokens {start} to {start + length} lie outside the {self.num_tokens} of all domains; read within them"
+            )
+        out, filled = np.empty(length, np.int64), 0
+        part = int(np.searchsorted(self._bounds, start, side="right")) - 1
+        while filled < length:
+            offset = start + filled - int(self._bounds[part])
+            count = min(length - filled, self._sequences[part].num_tokens - offset)
+            out[filled : filled + count] = self._sequences[part].read(offset, count)
+            filled, part = filled + count, part + 1
+        return out
+
+    def read_batch(self, starts: np.ndarray, length: int) -> np.ndarray:
+        """Windows of `length` tokens at each of `starts`: int64 (len(starts), length).
+
+        Raises:
+            InputError: a range leaves [0, num_tokens].
+        """
+        return np.stack([self.read(int(start), length) for start in starts])

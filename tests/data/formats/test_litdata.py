@@ -41,8 +41,8 @@ def test_types_of_torch_and_numpy(tmp_path, dtype, data_format):
         ({"compression": "zstd"}, r"index\.json: chunks with compression \(zstd\)"),
         ({"encryption": {"algorithm": "fernet"}}, r"index\.json: chunks with encryption"),
         ({"item_loader": "PyTreeLoader"}, "expected one tensor of integers for TokensLoader"),
-        ({"data_format": ["int", "str"]}, r"items are \['int', 'str'\]"),
-        ({"data_format": ["no_header_tensor:0"]}, "expected one tensor of integers"),
+        ({"data_format": "int str"}, r"items are \['int', 'str'\]"),
+        ({"data_format": "no_header_tensor:0"}, "expected one tensor of integers"),
     ],
 )
 def test_other_chunks_are_refused(tmp_path, config, message):
