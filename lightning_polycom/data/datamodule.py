@@ -183,6 +183,7 @@ class TokenDataModule(L.LightningDataModule):
         return {
             "samples": self.samples_trained,
             "tokenizer": self.training_data.tokenizer.sha256,
+            "eos_token": self.training_data.tokenizer.eos_token,
             "fingerprint": self.training_data.fingerprint,
             "domains": [list(record) for record in self.training_data.records()],
             "data_changes": [list(change) for change in self.data_changes],
@@ -194,11 +195,17 @@ class TokenDataModule(L.LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues the stream where the checkpoint stopped; other data or order is an error, not a silent restart."""
-        tokenizer = self.training_data.tokenizer.sha256
-        if state_dict["tokenizer"] != tokenizer:
+        now = self.training_data.tokenizer
+        if state_dict["tokenizer"] != now.sha256:
             raise InputError(
                 f"data: the checkpoint was trained with tokenizer {state_dict['tokenizer'][:12]}, the shards in "
-                f"{self.sources} were written with {tokenizer[:12]}; prepare the text with the run's tokenizer.json"
+                f"{self.sources} were made with {now.sha256[:12]}; use shards of the run's tokenizer.json"
+            )
+        # Checkpoints from before shards of other tools lack it; a prepared folder's cannot change alone.
+        if state_dict.get("eos_token", now.eos_token) != now.eos_token:
+            raise InputError(
+                f"data.eos_token: found {now.eos_token!r}, the checkpoint was trained with "
+                f"{state_dict['eos_token']!r}; give that one"
             )
         if self.trainer.state.fn != "fit":
             return  # held-out text of any kind may be scored
