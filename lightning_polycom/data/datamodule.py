@@ -7,10 +7,10 @@ import lightning as L
 
 from lightning_polycom.data.batches import BatchPlan, TrainingStream, ValidationWindows
 from lightning_polycom.data.changed_data import DataChange, changed_data
-from lightning_polycom.data.data_sources import DataSources, Paths
 from lightning_polycom.data.mixture import MixtureOrder, Weighting, continued, mixture_sources
 from lightning_polycom.data.order import SampleOrder
 from lightning_polycom.data.prepare import PrepareConfig, prepare
+from lightning_polycom.data.shard_selection import Paths, ShardSelection
 from lightning_polycom.data.training_data import TrainingData
 from lightning_polycom.errors import InputError
 
@@ -80,7 +80,7 @@ class TokenDataModule(L.LightningDataModule):
             if value is not None and value < 1:
                 raise InputError(f"data.{name}: found {value}; it must be at least 1")
         self.folder = None if folder is None else Path(folder)
-        self.sources = DataSources(self.folder, train, validation, tokenizer, eos_token, dtype)
+        self.selection = ShardSelection(self.folder, train, validation, tokenizer, eos_token, dtype)
         if self.folder is None and prepare is not None:
             raise InputError(
                 "data.prepare: needs data.folder, the folder to make; name one, or set data.prepare to null"
@@ -124,7 +124,7 @@ class TokenDataModule(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Opens the shards and fits the trainer's step counters to the global batch."""
-        self.training_data = TrainingData(self.sources)
+        self.training_data = TrainingData(self.selection)
         self.validation_domains = list(self.training_data.validation)
         trainer = self.trainer
         if stage == "fit":
@@ -199,7 +199,7 @@ class TokenDataModule(L.LightningDataModule):
         if state_dict["tokenizer"] != now.sha256:
             raise InputError(
                 f"data: the checkpoint was trained with tokenizer {state_dict['tokenizer'][:12]}, the shards in "
-                f"{self.sources} were made with {now.sha256[:12]}; use shards of the run's tokenizer.json"
+                f"{self.selection} were made with {now.sha256[:12]}; use shards of the run's tokenizer.json"
             )
         # Checkpoints from before shards of other tools lack it; a prepared folder's cannot change alone.
         if state_dict.get("eos_token", now.eos_token) != now.eos_token:
@@ -233,7 +233,7 @@ class TokenDataModule(L.LightningDataModule):
             return
         if not self.allow_changed_data:
             raise InputError(
-                f"data: {change.what}, in {self.sources}; resume with the checkpoint's data, start a new run, or set "
+                f"data: {change.what}, in {self.selection}; resume with the checkpoint's data, start a new run, or set "
                 "data.allow_changed_data to go on with this"
             )
         self.data_changes.append(change)
@@ -269,6 +269,6 @@ class TokenDataModule(L.LightningDataModule):
         if num_samples < 1:
             raise InputError(
                 f"data.sequence_length: {self.sequence_length} is longer than the {self.train_shards.num_tokens} "
-                f"training tokens in {self.sources}; prepare more text or shorten it"
+                f"training tokens in {self.selection}; prepare more text or shorten it"
             )
         return SampleOrder(num_samples, self.seed, self.training_data.fingerprint)

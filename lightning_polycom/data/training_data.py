@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from lightning_polycom.data.changed_data import DomainRecord
-from lightning_polycom.data.data_sources import DataSources, Paths
 from lightning_polycom.data.document_ends import require_document_ends, require_ends_between
 from lightning_polycom.data.formats import ForeignShards, open_foreign
+from lightning_polycom.data.joined_tokens import JoinedTokens
 from lightning_polycom.data.manifest import Manifest, TokenizerRecord, content_fingerprint, named_fingerprint
 from lightning_polycom.data.mixture import Span
+from lightning_polycom.data.shard_selection import Paths, ShardSelection
 from lightning_polycom.data.shards import TokenShards, native_folder, open_shards
 from lightning_polycom.data.text_bytes import count_text_bytes
-from lightning_polycom.data.token_sequence import JoinedTokens
 from lightning_polycom.data.tokenizer import Tokenizer
 from lightning_polycom.errors import InputError
 
@@ -31,10 +31,10 @@ class TrainingData:
         InputError: no tokenizer, prepared folders of different ones, or one that is not the given one.
     """
 
-    def __init__(self, sources: DataSources):
-        self.sources = sources
-        self._manifests = {folder: Manifest.load(folder) for folder in sources.prepared_folders()}
-        self._tokenizer_path, self.tokenizer = _common_tokenizer(sources, self._manifests)
+    def __init__(self, selection: ShardSelection):
+        self.selection = selection
+        self._manifests = {folder: Manifest.load(folder) for folder in selection.prepared_folders()}
+        self._tokenizer_path, self.tokenizer = _common_tokenizer(selection, self._manifests)
         self._tokens_per_byte: dict[str, float] = {}
 
     @cached_property
@@ -44,16 +44,16 @@ class TrainingData:
         Raises:
             InputError: nothing to train on, or shards that `open_shards` refuses.
         """
-        if self.sources.folder is not None:
-            return open_shards(self.sources.folder, "train")
+        if self.selection.folder is not None:
+            return open_shards(self.selection.folder, "train")
         domains = list(self._named_train.values())
         return domains[0] if len(domains) == 1 else JoinedTokens(domains, self.tokenizer.eos_token_id)
 
     @cached_property
     def train_spans(self) -> list[Span]:
         """Where each training domain lies in `train_shards`."""
-        if self.sources.folder is not None:
-            return _spans_of(self._manifests[self.sources.folder])
+        if self.selection.folder is not None:
+            return _spans_of(self._manifests[self.selection.folder])
         first, spans = 0, []
         for domain, shards in self._named_train.items():
             spans.append(Span(domain, first, shards.num_tokens, shards.fingerprint))
@@ -67,11 +67,11 @@ class TrainingData:
         Raises:
             InputError: two domains of one name, or shards that `open_shards` refuses.
         """
-        folder, opened = self.sources.folder, {}
+        folder, opened = self.selection.folder, {}
         if folder is not None:
             for domain in self._manifests[folder].domains("validation"):
                 opened[domain] = open_shards(folder, "validation", domain)
-        for domain, paths in self.sources.named("validation").items():
+        for domain, paths in self.selection.named("validation").items():
             if domain in opened:
                 raise InputError(f"data.validation: {folder} has a domain '{domain}' too; give this one another name")
             opened[domain] = self._open("validation", domain, paths)
@@ -80,15 +80,15 @@ class TrainingData:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256, in hex: the prepared folder's own; of named shards over the tokenizer and the training domains."""
-        if self.sources.folder is not None:
-            return self._manifests[self.sources.folder].fingerprint
+        if self.selection.folder is not None:
+            return self._manifests[self.selection.folder].fingerprint
         parts = [("train", domain, shards.fingerprint) for domain, shards in self._named_train.items()]
         return named_fingerprint(self.tokenizer.sha256, parts)
 
     def records(self) -> list[DomainRecord]:
         """What a checkpoint keeps of the data: a line for each domain of each split."""
-        if self.sources.folder is not None:
-            manifest = self._manifests[self.sources.folder]
+        if self.selection.folder is not None:
+            manifest = self._manifests[self.selection.folder]
             found = [_record_of(manifest, "train", domain) for domain in manifest.domains("train")]
         else:
             found = [DomainRecord("train", span.domain, span.num_tokens, span.fingerprint) for span in self.train_spans]
@@ -113,7 +113,7 @@ class TrainingData:
             InputError: no end-of-text tokens in a domain, or none between two that follow each other.
         """
         eos = self.tokenizer.eos_token_id
-        if self.sources.folder is None:
+        if self.selection.folder is None:
             require_document_ends("train", self._named_train, eos)
             if in_one_text:
                 require_ends_between(self._named_train, eos)
@@ -125,7 +125,7 @@ class TrainingData:
 
     @cached_property
     def _named_train(self) -> dict[str, Shards]:
-        named = self.sources.named("train")
+        named = self.selection.named("train")
         if not named:
             raise InputError("data.train: empty; name a prepared folder in data.folder, or shards in data.train")
         return {domain: self._open("train", domain, paths) for domain, paths in named.items()}
@@ -134,7 +134,7 @@ class TrainingData:
         """The shards of a named domain, which have to hold a sample's input and target at least."""
         if native_folder(paths) is not None:
             return open_shards(paths, split)
-        shards = open_foreign(paths, split, self.sources.dtype_of(domain), self.tokenizer.vocab_size)
+        shards = open_foreign(paths, split, self.selection.dtype_of(domain), self.tokenizer.vocab_size)
         if shards.num_tokens < 2:
             raise InputError(f"data.{split}: '{domain}' has {shards.num_tokens} token; leave it out")
         shards.eos_token_id = self.tokenizer.eos_token_id
@@ -142,11 +142,11 @@ class TrainingData:
 
 
 def _common_tokenizer(
-    sources: DataSources, manifests: dict[Path, Manifest]
+    selection: ShardSelection, manifests: dict[Path, Manifest]
 ) -> tuple[str | os.PathLike, TokenizerRecord]:
     """Where the tokenizer of all shards lies, and what is known of it."""
     if not manifests:
-        return _given_tokenizer(sources)
+        return _given_tokenizer(selection)
     folders = list(manifests)
     first, record = folders[0], manifests[folders[0]].tokenizer
     for folder in folders[1:]:
@@ -156,28 +156,29 @@ def _common_tokenizer(
                 f"data: {folder} was prepared with tokenizer {other.sha256[:12]} and end of text {other.eos_token!r}, "
                 f"{first} with {record.sha256[:12]} and {record.eos_token!r}; prepare both with one tokenizer"
             )
-    if sources.tokenizer is not None:
-        _, given = _given_tokenizer(sources)
+    if selection.tokenizer is not None:
+        _, given = _given_tokenizer(selection)
         if given.sha256 != record.sha256:
             raise InputError(
-                f"data.tokenizer: {sources.tokenizer} is tokenizer {given.sha256[:12]}, {first} was prepared with "
+                f"data.tokenizer: {selection.tokenizer} is tokenizer {given.sha256[:12]}, {first} was prepared with "
                 f"{record.sha256[:12]}; leave it out, or prepare the text with it"
             )
-    if sources.eos_token not in (None, record.eos_token):
+    if selection.eos_token not in (None, record.eos_token):
         raise InputError(
-            f"data.eos_token: found {sources.eos_token!r}, {first} was prepared with {record.eos_token!r}; leave it out"
+            f"data.eos_token: found {selection.eos_token!r}, {first} was prepared with {record.eos_token!r}; "
+            "leave it out"
         )
     return first / record.file, record
 
 
-def _given_tokenizer(sources: DataSources) -> tuple[str, TokenizerRecord]:
-    if sources.tokenizer is None:
+def _given_tokenizer(selection: ShardSelection) -> tuple[str, TokenizerRecord]:
+    if selection.tokenizer is None:
         raise InputError(
             "data.tokenizer: empty; files of other tools do not bring their tokenizer, so name the one that made them"
         )
-    loaded = Tokenizer.load(sources.tokenizer, sources.eos_token)
-    return sources.tokenizer, TokenizerRecord(
-        file=str(sources.tokenizer),
+    loaded = Tokenizer.load(selection.tokenizer, selection.eos_token)
+    return selection.tokenizer, TokenizerRecord(
+        file=str(selection.tokenizer),
         sha256=loaded.fingerprint,
         vocab_size=loaded.vocab_size,
         eos_token=loaded.eos_token,

@@ -68,7 +68,7 @@ def _mixture_row(data: TokenDataModule, steps: int) -> str:
     total = sum(data.mixture.values())
     shares = {domain: f"{domain} {weight / total:.2%}" for domain, weight in data.mixture.items()}
     if steps > 0 and _is_there(data):
-        spans = TrainingData(data.sources).train_spans
+        spans = TrainingData(data.selection).train_spans
         sources = mixture_sources(spans, data.seed, data.sequence_length, sorted(data.mixture))
         epochs = MixtureOrder(sources, data.weightings).epochs(steps * data.global_batch_size)
         shares = {domain: f"{share} ({epochs[domain]:.2f} epochs)" for domain, share in shares.items()}
@@ -93,15 +93,15 @@ def _compiled_row(model: LanguageModel, trainer: L.Trainer) -> str:
 def _data_row(data: TokenDataModule) -> str:
     if not _is_there(data):
         return f"{data.folder}: not prepared yet"
-    found = TrainingData(data.sources)
+    found = TrainingData(data.selection)
     tokens = sum(record.num_tokens for record in found.records() if record.split == "train")
     tokenizer = "" if data.folder is not None else f", tokenizer {found.tokenizer.file}"
-    return f"{data.sources}: {tokens:,} training tokens, fingerprint {found.fingerprint[:12]}{tokenizer}"
+    return f"{data.selection}: {tokens:,} training tokens, fingerprint {found.fingerprint[:12]}{tokenizer}"
 
 
 def _validation_row(data: TokenDataModule) -> str:
     """The domains and their tokens, those of a prepared folder and the named ones."""
-    records = TrainingData(data.sources).records()
+    records = TrainingData(data.selection).records()
     found = [f"{record.domain} {record.num_tokens:,}" for record in records if record.split == "validation"]
     return f"{', '.join(found)} tokens" if found else "none"
 

@@ -89,7 +89,7 @@ class LanguageModel(L.LightningModule):
         if vocabulary > self.decoder_config.vocab_size:
             raise InputError(
                 f"decoder.vocab_size: {self.decoder_config.vocab_size} is less than the {vocabulary} tokens of "
-                f"{tokenizer.file} of {data.sources}; set it to {vocabulary} or more"
+                f"{tokenizer.file} of {data.selection}; set it to {vocabulary} or more"
             )
         if stage == "fit":
             if self.compiled:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from lightning_polycom.data import SampleOrder, open_shards
-from lightning_polycom.data.data_sources import DataSources
 from lightning_polycom.data.mixture import CYCLE, MixtureOrder, Pattern, Source, Weighting, continued, mixture_sources
+from lightning_polycom.data.shard_selection import ShardSelection
 from lightning_polycom.data.training_data import TrainingData
 from lightning_polycom.errors import InputError
 
@@ -93,7 +93,7 @@ def test_weights_that_are_none_are_refused(weights, message):
 
 
 def test_the_sources_are_the_domains_of_the_training_shards(prepared):
-    shards, spans = open_shards(prepared, "train"), TrainingData(DataSources(prepared)).train_spans
+    shards, spans = open_shards(prepared, "train"), TrainingData(ShardSelection(prepared)).train_spans
     for source in mixture_sources(spans, 3, LENGTH, ["code", "prose"]):
         alone = open_shards(prepared, "train", source.domain)
         assert source.order.num_samples == (alone.num_tokens - 1) // LENGTH
@@ -123,7 +123,7 @@ def test_a_run_logs_epochs_resumes_exactly_and_records_changed_weights(polycom, 
         torch.testing.assert_close(value, other["state_dict"][name], rtol=1e-4, atol=1e-5)
     lines = [json.loads(line) for line in (straight / "metrics.jsonl").read_text().splitlines()]
     epochs = next(line for line in reversed(lines) if "progress/epochs/code" in line)
-    spans = TrainingData(DataSources(yaml_folder(tiny_config))).train_spans
+    spans = TrainingData(ShardSelection(yaml_folder(tiny_config))).train_spans
     counts = MixtureOrder(mixture_sources(spans, 1, 64, ["code", "prose"]), [Weighting(0, json.loads(old))])
     assert epochs["progress/epochs/code"] == pytest.approx(counts.epochs(epochs["step"] * 4)["code"])
 

@@ -13,9 +13,9 @@ import torch
 from lightning_polycom.data import Manifest, Tokenizer, open_shards
 from lightning_polycom.data import text_bytes as text_bytes_module
 from lightning_polycom.data.batches import IGNORE_INDEX, ValidationWindows
-from lightning_polycom.data.data_sources import DataSources
+from lightning_polycom.data.joined_tokens import JoinedTokens
+from lightning_polycom.data.shard_selection import ShardSelection
 from lightning_polycom.data.text_bytes import count_text_bytes
-from lightning_polycom.data.token_sequence import JoinedTokens
 from lightning_polycom.data.training_data import TrainingData
 from lightning_polycom.errors import InputError
 
@@ -39,7 +39,7 @@ def raw_copy(prepared: Path, split: str, target: Path) -> Path:
 
 
 def test_a_prepared_folder_is_what_it_was(prepared):
-    data, manifest = TrainingData(DataSources(prepared)), Manifest.load(prepared)
+    data, manifest = TrainingData(ShardSelection(prepared)), Manifest.load(prepared)
     assert data.fingerprint == manifest.fingerprint and data.tokenizer == manifest.tokenizer
     assert list(data.validation) == manifest.domains("validation")
     assert data.train_shards.num_tokens == open_shards(prepared).num_tokens
@@ -56,8 +56,10 @@ def test_a_prepared_folder_is_what_it_was(prepared):
 
 def test_domains_are_one_text_by_name_whatever_their_dtype_and_order_in_yaml(real):
     named = {"m": real["megatron"], "c": real["litdata"], "n": real["nanogpt"]}
-    data = TrainingData(DataSources(train=named, tokenizer=real["tok"], dtype={"n": "uint16"}))
-    other = TrainingData(DataSources(train=dict(reversed(named.items())), tokenizer=real["tok"], dtype={"n": "uint16"}))
+    data = TrainingData(ShardSelection(train=named, tokenizer=real["tok"], dtype={"n": "uint16"}))
+    other = TrainingData(
+        ShardSelection(train=dict(reversed(named.items())), tokenizer=real["tok"], dtype={"n": "uint16"})
+    )
     assert data.fingerprint == other.fingerprint
     parts = [open_shards(named[name], dtype="uint16" if name == "n" else None) for name in "cmn"]
     whole = np.concatenate([part.read(0, part.num_tokens) for part in parts])
@@ -83,7 +85,7 @@ def test_joined_sequences_are_read_across_short_ones(prepared, tmp_path):
 def test_a_prepared_folder_or_a_domain_of_it_may_be_named_beside_other_shards(prepared, tmp_path):
     raw = raw_copy(prepared, "train", tmp_path / "raw.bin")
     train = {"all": str(prepared), "code": f"{prepared}/train/code", "raw": str(raw)}
-    data = TrainingData(DataSources(train=train, validation=str(prepared), dtype="uint16"))
+    data = TrainingData(ShardSelection(train=train, validation=str(prepared), dtype="uint16"))
     sizes = {span.domain: span.num_tokens for span in data.train_spans}
     assert sizes["all"] == sizes["raw"] == open_shards(prepared).num_tokens
     assert sizes["code"] == open_shards(prepared, "train", "code").num_tokens
@@ -93,13 +95,13 @@ def test_a_prepared_folder_or_a_domain_of_it_may_be_named_beside_other_shards(pr
 
 def test_named_validation_domains_stand_beside_those_of_the_folder_and_move_nothing(prepared, tmp_path):
     raw = raw_copy(prepared, "validation", tmp_path / "raw.bin")
-    data = TrainingData(DataSources(prepared, validation={"raw": str(raw)}, dtype="uint16"))
+    data = TrainingData(ShardSelection(prepared, validation={"raw": str(raw)}, dtype="uint16"))
     assert list(data.validation) == ["code", "prose", "raw"]
     assert data.fingerprint == Manifest.load(prepared).fingerprint
     native = open_shards(prepared, "validation")
     assert data.tokens_per_byte("raw") == native.num_tokens / native.num_bytes
     with pytest.raises(InputError, match="has a domain 'code' too; give this one another name"):
-        _ = TrainingData(DataSources(prepared, validation={"code": str(raw)}, dtype="uint16")).validation
+        _ = TrainingData(ShardSelection(prepared, validation={"code": str(raw)}, dtype="uint16")).validation
 
 
 @pytest.mark.parametrize(("longest", "block"), [(1 << 16, 1 << 20), (7, 1 << 20), (3, 50), (1, 1)])
@@ -117,7 +119,7 @@ def test_bytes_of_text_are_exact_whatever_the_pieces(shared, tmp_path, monkeypat
 
 def test_end_of_text_before_documents_is_the_same_stream_one_token_later(real, shared):
     def windows(path, dtype, length):
-        data = TrainingData(DataSources(validation={"v": str(path)}, tokenizer=real["tok"], dtype=dtype))
+        data = TrainingData(ShardSelection(validation={"v": str(path)}, tokenizer=real["tok"], dtype=dtype))
         return next(iter(ValidationWindows(data.validation["v"], length, 1, 0, 1, None, separate_documents=True)))
 
     folder, length = shared / "token_shards", 30_000
@@ -134,16 +136,16 @@ def test_end_of_text_before_documents_is_the_same_stream_one_token_later(real, s
 
 def test_documents_must_be_told_apart(real, prepared, tmp_path):
     named = {name: real[name] for name in ("dolma", "megatron", "llmc", "litdata")}
-    data = TrainingData(DataSources(train=named, tokenizer=real["tok"]))
+    data = TrainingData(ShardSelection(train=named, tokenizer=real["tok"]))
     with pytest.raises(InputError, match=r"the end of 'llmc' and the beginning of 'megatron'; give data\.mixture"):
         data.require_document_ends(in_one_text=True)
     data.require_document_ends(in_one_text=False)
-    other = TrainingData(DataSources(train=named, tokenizer=real["tok"], eos_token="<|padding|>"))
+    other = TrainingData(ShardSelection(train=named, tokenizer=real["tok"], eos_token="<|padding|>"))
     with pytest.raises(InputError, match="found no end-of-text id 1 in samples of train domain 'dolma'"):
         other.require_document_ends(in_one_text=False)
     whole = Manifest.load(prepared)
     np.full(500, whole.tokenizer.eos_token_id + 5, "<u2").tofile(tmp_path / "x.bin")
-    beside = DataSources(prepared, validation={"x": str(tmp_path / "x.bin")}, dtype="uint16")
+    beside = ShardSelection(prepared, validation={"x": str(tmp_path / "x.bin")}, dtype="uint16")
     with pytest.raises(InputError, match="in samples of validation domain 'x'"):
         TrainingData(beside).require_document_ends(in_one_text=True)
 
@@ -183,13 +185,13 @@ def test_wrong_settings_are_refused(prepared, shared, tmp_path, settings, messag
     if "folder" in placed:
         placed["folder"] = Path(placed["folder"])
     with pytest.raises(InputError, match=message) as error:
-        _ = TrainingData(DataSources(**placed)).train_shards
+        _ = TrainingData(ShardSelection(**placed)).train_shards
     assert "\n" not in str(error.value)
 
 
 def test_two_tokenizers_are_refused(prepared, small_prepared):
     named = {"a": str(prepared), "b": str(small_prepared[0])}
     with pytest.raises(InputError, match=r"was prepared with tokenizer \w{12} and .* prepare both with one tokenizer"):
-        TrainingData(DataSources(train=named))
+        TrainingData(ShardSelection(train=named))
     with pytest.raises(InputError, match="prepare both with one tokenizer"):
-        TrainingData(DataSources(prepared, validation={"b": str(small_prepared[0])}))
+        TrainingData(ShardSelection(prepared, validation={"b": str(small_prepared[0])}))

@@ -17,7 +17,7 @@ UNNAMED = "text"
 
 
 @dataclass(frozen=True)
-class DataSources:
+class ShardSelection:
     """The settings of the same names under `data`; see `TokenDataModule`.
 
     Raises:
