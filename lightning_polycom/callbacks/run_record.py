@@ -36,7 +36,7 @@ class RunRecord(L.Callback):
         folder, data = Path(trainer.default_root_dir), trainer.datamodule
         with atomic_path(folder / "config.yaml") as temporary:
             self.parser.save(self.config, str(temporary), skip_none=False, overwrite=True)
-        data.training_data.load_tokenizer().save(folder / "tokenizer.json")
+        data.training_data.save_tokenizer(folder / "tokenizer.json")
         self._record = {"status": "running", **_facts(trainer, pl_module)}
         write_json(folder / "run.json", self._record)
         for logger in trainer.loggers:

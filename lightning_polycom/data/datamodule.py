@@ -196,16 +196,13 @@ class TokenDataModule(L.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues the stream where the checkpoint stopped; other data or order is an error, not a silent restart."""
         now = self.training_data.tokenizer
-        if state_dict["tokenizer"] != now.sha256:
+        # Checkpoints from before shards of other tools have no end of text; a prepared folder's cannot change alone.
+        theirs = (state_dict["tokenizer"], state_dict.get("eos_token", now.eos_token))
+        if theirs != (now.sha256, now.eos_token):
             raise InputError(
-                f"data: the checkpoint was trained with tokenizer {state_dict['tokenizer'][:12]}, the shards in "
-                f"{self.selection} were made with {now.sha256[:12]}; use shards of the run's tokenizer.json"
-            )
-        # Checkpoints from before shards of other tools lack it; a prepared folder's cannot change alone.
-        if state_dict.get("eos_token", now.eos_token) != now.eos_token:
-            raise InputError(
-                f"data.eos_token: found {now.eos_token!r}, the checkpoint was trained with "
-                f"{state_dict['eos_token']!r}; give that one"
+                f"data: the checkpoint was trained with tokenizer {theirs[0][:12]} and end of text {theirs[1]!r}, the "
+                f"shards in {self.selection} are of {now.sha256[:12]} and {now.eos_token!r}; use shards of the run's "
+                "tokenizer.json"
             )
         if self.trainer.state.fn != "fit":
             return  # held-out text of any kind may be scored

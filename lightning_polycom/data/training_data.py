@@ -1,11 +1,13 @@
 """What a run trains and validates on: shards by domain, whoever made them, all of one tokenizer."""
 
 import os
+import shutil
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from lightning_polycom.atomic import atomic_path
 from lightning_polycom.data.changed_data import DomainRecord
 from lightning_polycom.data.document_ends import require_document_ends, require_ends_between
 from lightning_polycom.data.formats import ForeignShards, open_foreign
@@ -123,6 +125,14 @@ class TrainingData:
         """The tokenizer itself."""
         return Tokenizer.load(self._tokenizer_path, self.tokenizer.eos_token)
 
+    def save_tokenizer(self, path: Path) -> None:
+        """Writes the tokenizer's JSON file, atomically; a prepared folder's is copied byte for byte."""
+        if not self._manifests:
+            self.load_tokenizer().save(path)
+            return
+        with atomic_path(path) as temporary:
+            shutil.copyfile(self._tokenizer_path, temporary)
+
     @cached_property
     def _named_train(self) -> dict[str, Shards]:
         named = self.selection.named("train")
@@ -146,7 +156,7 @@ def _common_tokenizer(
 ) -> tuple[str | os.PathLike, TokenizerRecord]:
     """Where the tokenizer of all shards lies, and what is known of it."""
     if not manifests:
-        return _given_tokenizer(selection)
+        return _given_tokenizer(selection, selection.eos_token)
     folders = list(manifests)
     first, record = folders[0], manifests[folders[0]].tokenizer
     for folder in folders[1:]:
@@ -157,7 +167,7 @@ def _common_tokenizer(
                 f"{first} with {record.sha256[:12]} and {record.eos_token!r}; prepare both with one tokenizer"
             )
     if selection.tokenizer is not None:
-        _, given = _given_tokenizer(selection)
+        _, given = _given_tokenizer(selection, record.eos_token)
         if given.sha256 != record.sha256:
             raise InputError(
                 f"data.tokenizer: {selection.tokenizer} is tokenizer {given.sha256[:12]}, {first} was prepared with "
@@ -171,12 +181,12 @@ def _common_tokenizer(
     return first / record.file, record
 
 
-def _given_tokenizer(selection: ShardSelection) -> tuple[str, TokenizerRecord]:
+def _given_tokenizer(selection: ShardSelection, eos_token: str | None) -> tuple[str, TokenizerRecord]:
     if selection.tokenizer is None:
         raise InputError(
             "data.tokenizer: empty; files of other tools do not bring their tokenizer, so name the one that made them"
         )
-    loaded = Tokenizer.load(selection.tokenizer, selection.eos_token)
+    loaded = Tokenizer.load(selection.tokenizer, eos_token)
     return selection.tokenizer, TokenizerRecord(
         file=str(selection.tokenizer),
         sha256=loaded.fingerprint,
