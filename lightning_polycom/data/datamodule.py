@@ -33,9 +33,6 @@ class TokenDataModule(L.LightningDataModule):
         seed: Seed of the sample order.
         mixture: Weight of each training domain in the stream of samples, by name; domains that are not named are left
             out. Default: all domains as one text, each as often as it has tokens.
-        prepare: How to make the shards if they are missing or were made otherwise; null to only use what is there.
-        separate_documents: Keeps the documents of a sequence apart, in training and validation: no attention from one
-            to another, positions from 0 in each, and the first token of a document is no target.
         train: Shards of any tool to train on in place: a file, a folder, a glob, Megatron's prefix or a list of such,
             or several of these by the name of their domain; also prepared folders.
         validation: Validation domains in the same form, beside those of `folder`.
@@ -44,6 +41,9 @@ class TokenDataModule(L.LightningDataModule):
         dtype: Of the ids in files that do not tell (nanoGPT's), for all shards of other tools or by domain.
         allow_changed_data: Resume also if the data is another than the checkpoint's: at the same position, in the
             stream of the new data. Another tokenizer is refused all the same.
+        prepare: How to make the shards if they are missing or were made otherwise; null to only use what is there.
+        separate_documents: Keeps the documents of a sequence apart, in training and validation: no attention from one
+            to another, positions from 0 in each, and the first token of a document is no target.
 
     Raises:
         InputError: shards missing, truncated or too short, a batch that does not divide, a resume on other data.
@@ -60,14 +60,14 @@ class TokenDataModule(L.LightningDataModule):
         max_tokens: int | None = None,
         seed: int = 1234,
         mixture: dict[str, float] | None = None,
-        prepare: PrepareConfig | None = None,
-        separate_documents: bool = False,
         train: Paths | dict[str, Paths] | None = None,
         validation: Paths | dict[str, Paths] | None = None,
         tokenizer: str | None = None,
         eos_token: str | None = None,
         dtype: str | dict[str, str] | None = None,
         allow_changed_data: bool = False,
+        prepare: PrepareConfig | None = None,
+        separate_documents: bool = False,
     ):
         super().__init__()
         settings = {
