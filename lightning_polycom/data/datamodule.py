@@ -81,10 +81,6 @@ class TokenDataModule(L.LightningDataModule):
                 raise InputError(f"data.{name}: found {value}; it must be at least 1")
         self.folder = None if folder is None else Path(folder)
         self.selection = ShardSelection(self.folder, train, validation, tokenizer, eos_token, dtype)
-        if self.folder is None and prepare is not None:
-            raise InputError(
-                "data.prepare: needs data.folder, the folder to make; name one, or set data.prepare to null"
-            )
         self.allow_changed_data = allow_changed_data
         self.data_changes: list[DataChange] = []  # that were allowed, at some resume
         self.sequence_length, self.seed = sequence_length, seed
@@ -120,6 +116,8 @@ class TokenDataModule(L.LightningDataModule):
     def prepare_data(self) -> None:
         """Makes the shards on one process of each node, or finds them up to date by their fingerprint."""
         if self.prepare_config is not None:
+            if self.folder is None:
+                raise InputError("data.prepare: needs data.folder, the folder to make; name it, or set prepare to null")
             prepare(self.prepare_config, self.folder)
 
     def setup(self, stage: str) -> None:
