@@ -70,15 +70,10 @@ class TokenDataModule(L.LightningDataModule):
         separate_documents: bool = False,
     ):
         super().__init__()
-        settings = {
-            "sequence_length": sequence_length,
-            "validation_batch_size": validation_batch_size,
-            "max_validation_tokens": max_validation_tokens,
-            "max_tokens": max_tokens,
-        }
-        for name, value in settings.items():
-            if value is not None and value < 1:
-                raise InputError(f"data.{name}: found {value}; it must be at least 1")
+        _require_positive("sequence_length", sequence_length)
+        _require_positive("validation_batch_size", validation_batch_size)
+        _require_positive("max_validation_tokens", max_validation_tokens)
+        _require_positive("max_tokens", max_tokens)
         self.folder = None if folder is None else Path(folder)
         self.selection = ShardSelection(self.folder, train, validation, tokenizer, eos_token, dtype)
         self.allow_changed_data = allow_changed_data
@@ -125,6 +120,8 @@ class TokenDataModule(L.LightningDataModule):
         self.training_data = TrainingData(self.selection)
         self.validation_domains = list(self.training_data.validation)
         trainer = self.trainer
+        if stage == "validate" and not self.validation_domains:
+            raise InputError("data.validation: empty; name the shards to validate on")
         if stage == "fit":
             self.plan = BatchPlan(self.global_batch_size, self.micro_batch_size, trainer.world_size)
             self.train_shards = self.training_data.train_shards
@@ -267,3 +264,8 @@ class TokenDataModule(L.LightningDataModule):
                 f"training tokens in {self.selection}; prepare more text or shorten it"
             )
         return SampleOrder(num_samples, self.seed, self.training_data.fingerprint)
+
+
+def _require_positive(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise InputError(f"data.{name}: found {value}; it must be at least 1")
