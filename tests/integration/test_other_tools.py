@@ -76,7 +76,8 @@ def test_every_tools_shards_train_validate_evaluate_and_generate(polycom, tiny_c
     outcome = polycom("fit", *config, *settings, "--ckpt_path", run, "--trainer.max_steps", 6)
     assert outcome.code == 0, outcome.err
     assert polycom("validate", *config, *SMALL, "--ckpt_path", run).code == 0
-    refused = polycom("validate", *config, *SMALL, "--ckpt_path", run, "--data.validation", "null")
+    nothing = ("--data.validation", "null", "--data.dtype", '{"nanogpt": "uint16"}')
+    refused = polycom("validate", *config, *SMALL, "--ckpt_path", run, *nothing)
     assert refused.code == 2 and "data.validation: empty" in refused.err and refused.err.count("\n") == 1
     refused = polycom("fit", *config, "--data.prepare.vocab_size", 600, *SMALL)
     assert refused.code == 2 and "data.prepare: needs data.folder" in refused.err and refused.err.count("\n") == 1
