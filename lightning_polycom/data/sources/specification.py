@@ -57,10 +57,8 @@ def resolve_files(path: Path) -> list[SourceFile]:
 def default_domain(path: Path) -> str:
     """The stem of the file or the name of the folder, with what does not suit a file name replaced by hyphens."""
     if path.is_file():
-        name = path.name.split(".")[0]
-    else:
-        name = (path if path.is_dir() else _glob_root(path)).resolve().name
-    return tidy_domain(name)
+        return tidy_domain(path.name.split(".")[0])
+    return tidy_domain((path if path.is_dir() else _glob_root(path)).resolve().name)
 
 
 def tidy_domain(name: str) -> str:

@@ -169,8 +169,8 @@ def _source_key(source: str, columns: Columns) -> list:
 
 
 def _file_units(domain: str | None, path: Path, columns: Columns) -> list[Unit]:
+    groups = list(_grouped(resolve_files(path)))
     domain = domain or default_domain(path)
-    groups = _grouped(resolve_files(path))
     return [
         FileUnit(domain, _key(domain, columns, [[f.name, *sizes] for f, sizes in group]), tuple(f for f, _ in group))
         for group in groups

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 from lightning_polycom.data.manifest import Manifest
-from lightning_polycom.data.prepare.build import Build
-from lightning_polycom.data.prepare.config import PrepareConfig, make_recipe, recipe_fingerprint
-from lightning_polycom.data.prepare.output_folder import put_in_place, sole_process, up_to_date
+from lightning_polycom.data.preparation.build import Build
+from lightning_polycom.data.preparation.config import PrepareConfig, make_recipe, recipe_fingerprint
+from lightning_polycom.data.preparation.output_folder import put_in_place, sole_process, up_to_date
 from lightning_polycom.data.sources import check_output_apart
 from lightning_polycom.data.tokenizer import Tokenizer
 from lightning_polycom.errors import InputError
@@ -20,8 +20,8 @@ def prepare(config: PrepareConfig, output: str | os.PathLike) -> Manifest:
     """Makes the prepared folder `output`, or finds it up to date.
 
     It is built beside its place, in `.<name>.building`, and renamed at the end; a folder made by other settings or
-    from other files is replaced. What is finished when a run is killed or fails stays in the working folder, and the next
-    run uses it. Of several processes that ask for the same folder one builds it and the others wait.
+    from other files is replaced. What is finished when a run is killed or fails stays in the working folder, and the
+    next run uses it. Of several processes that ask for the same folder one builds it and the others wait.
 
     Raises:
         InputError: a setting, source or tokenizer that cannot be used, a full disk, or something else at `output`.

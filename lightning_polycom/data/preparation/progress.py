@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from lightning_polycom.data.prepare.workers import Done
+    from lightning_polycom.data.preparation.workers import Done
 
 
 class Totals(NamedTuple):

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from lightning_polycom.data.manifest import DocumentCounts
-from lightning_polycom.data.prepare.copies import find_copies
-from lightning_polycom.data.prepare.hashing import HASH_RANGE
-from lightning_polycom.data.prepare.survey import RECORD
+from lightning_polycom.data.preparation.copies import find_copies
+from lightning_polycom.data.preparation.hashing import HASH_RANGE
+from lightning_polycom.data.preparation.survey import RECORD
 
 TRAIN, VALIDATION, COPY_OF_HELD_OUT, DUPLICATE = range(4)
 

@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
-from lightning_polycom.data.prepare.progress import Totals, show
+from lightning_polycom.data.preparation.progress import Totals, show
 from lightning_polycom.errors import InputError
 
 _WORTHWHILE_BYTES = 8 << 20  # of text; for less, starting processes takes longer than the work

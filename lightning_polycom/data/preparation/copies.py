@@ -51,7 +51,7 @@ def find_copies(hashes: Iterable[np.ndarray], num_documents: int, folder: Path) 
     """
     num_buckets = -(-num_documents // _BUCKET_DOCUMENTS)
     if num_buckets == 1:
-        yield from _copies_in(np.concatenate([entries for entries in _entries(hashes)]))
+        yield from _copies_in(np.concatenate(list(_entries(hashes))))
         return
     paths = [folder / f"bucket-{number:05d}" for number in range(num_buckets)]
     for path in paths:

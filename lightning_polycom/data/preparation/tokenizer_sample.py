@@ -5,17 +5,17 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from lightning_polycom.data.prepare.config import PrepareConfig
-from lightning_polycom.data.prepare.decisions import TRAIN, Decisions
-from lightning_polycom.data.prepare.hashing import HASH_RANGE, document_hash
-from lightning_polycom.data.prepare.progress import Totals
-from lightning_polycom.data.prepare.survey import SAMPLE_CHARACTERS
-from lightning_polycom.data.prepare.workers import Workers, report
+from lightning_polycom.data.preparation.config import PrepareConfig
+from lightning_polycom.data.preparation.decisions import TRAIN, Decisions
+from lightning_polycom.data.preparation.hashing import HASH_RANGE, document_hash
+from lightning_polycom.data.preparation.progress import Totals
+from lightning_polycom.data.preparation.survey import SAMPLE_CHARACTERS
+from lightning_polycom.data.preparation.workers import Workers, report
 from lightning_polycom.data.sources import Columns, Unit, read_documents
 from lightning_polycom.data.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from lightning_polycom.data.prepare.build import SurveyedUnit
+    from lightning_polycom.data.preparation.build import SurveyedUnit
 
 _CHARACTERS = 20_000_000
 

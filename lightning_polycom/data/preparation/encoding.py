@@ -1,4 +1,4 @@
-"""Segments of units to token ids: the work that takes long, each segment in a file that is there whole or not at all."""
+"""Segments of units to token ids: the work that takes long. The file of a segment is there whole or not at all."""
 
 import hashlib
 import io
@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from lightning_polycom.atomic import atomic_path
-from lightning_polycom.data.prepare.decisions import TRAIN, VALIDATION, read_codes
-from lightning_polycom.data.prepare.heldout_tasks import HeldOutPool
-from lightning_polycom.data.prepare.survey import Segment
-from lightning_polycom.data.prepare.workers import report
+from lightning_polycom.data.preparation.decisions import TRAIN, VALIDATION, read_codes
+from lightning_polycom.data.preparation.heldout_tasks import HeldOutPool
+from lightning_polycom.data.preparation.survey import Segment
+from lightning_polycom.data.preparation.workers import report
 from lightning_polycom.data.repetition import has_repetition
 from lightning_polycom.data.shards import token_dtype
 from lightning_polycom.data.sources import Columns, Document, Unit, read_documents

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from lightning_polycom.data.manifest import ShardFile
-from lightning_polycom.data.prepare.encoding import read_held_out
-from lightning_polycom.data.prepare.heldout_tasks import HeldOutPool
-from lightning_polycom.data.prepare.workers import report
+from lightning_polycom.data.preparation.encoding import read_held_out
+from lightning_polycom.data.preparation.heldout_tasks import HeldOutPool
+from lightning_polycom.data.preparation.workers import report
 from lightning_polycom.data.shards import ShardWriter
 
 

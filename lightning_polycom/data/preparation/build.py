@@ -5,16 +5,18 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from lightning_polycom.data.manifest import Manifest, TokenizerRecord, content_fingerprint
-from lightning_polycom.data.prepare.config import PrepareConfig
-from lightning_polycom.data.prepare.decisions import Decisions, decide
-from lightning_polycom.data.prepare.encoding import Encoder, EncodeTask, encode_segments, segment_path
-from lightning_polycom.data.prepare.heldout_tasks import write_heldout_tasks
-from lightning_polycom.data.prepare.joining import Joined, JoinTask, join_segments
-from lightning_polycom.data.prepare.progress import Totals, describe
-from lightning_polycom.data.prepare.survey import Segment, SurveyTask, UnitSurvey, records_path, survey_unit
-from lightning_polycom.data.prepare.tokenizer_sample import train_tokenizer
-from lightning_polycom.data.prepare.workers import Workers
+from lightning_polycom.data.preparation.config import PrepareConfig
+from lightning_polycom.data.preparation.decisions import Decisions, decide
+from lightning_polycom.data.preparation.encoding import Encoder, EncodeTask, encode_segments, segment_path
+from lightning_polycom.data.preparation.heldout_tasks import write_heldout_tasks
+from lightning_polycom.data.preparation.joining import Joined, JoinTask, join_segments
+from lightning_polycom.data.preparation.progress import Totals, describe
+from lightning_polycom.data.preparation.survey import Segment, SurveyTask, UnitSurvey, records_path, survey_unit
+from lightning_polycom.data.preparation.tokenizer_sample import train_tokenizer
+from lightning_polycom.data.preparation.workers import Workers
 from lightning_polycom.data.shards import token_dtype
 from lightning_polycom.data.sources import Unit, plan_units, source_fingerprint
 from lightning_polycom.data.tokenizer import Tokenizer
@@ -118,7 +120,7 @@ class Build:
             raise InputError("sources: files changed while they were read; run it again")
 
     def _join(
-        self, workers: Workers, segments: dict[str, list[Path]], dtype: Any, decisions: Decisions
+        self, workers: Workers, segments: dict[str, list[Path]], dtype: np.dtype, decisions: Decisions
     ) -> list[Joined]:
         """The shards of all splits and domains: training first, domains as they come."""
         tasks = [

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lightning_polycom.atomic import atomic_path, write_json
-from lightning_polycom.data.prepare.hashing import document_hash, text_hash
-from lightning_polycom.data.prepare.workers import report
+from lightning_polycom.data.preparation.hashing import document_hash, text_hash
+from lightning_polycom.data.preparation.workers import report
 from lightning_polycom.data.sources import Columns, Position, Unit, read_documents
 
 SEGMENT_BYTES = 8 << 20
