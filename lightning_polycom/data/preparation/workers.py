@@ -3,11 +3,13 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from lightning_polycom.data.preparation.progress import Totals, show
@@ -112,7 +114,8 @@ class Workers:
         if self._executor is None:
             self._executor = ProcessPoolExecutor(self.count, _CONTEXT, _start_worker, (_shared,))
         try:
-            futures = [self._executor.submit(function, task) for task in tasks]
+            with _without_main_module():
+                futures = [self._executor.submit(function, task) for task in tasks]
             finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
             for future in finished:
                 future.result()
@@ -120,9 +123,21 @@ class Workers:
         except BrokenProcessPool as error:
             raise InputError(
                 "a process that encodes text was killed, perhaps for want of memory: the same command goes on from "
-                "the work that is finished; try fewer num_workers. (A script that calls prepare() needs the guard "
-                "`if __name__ == '__main__':`.)"
+                "the work that is finished; try fewer num_workers"
             ) from error
+
+
+@contextmanager
+def _without_main_module() -> Iterator[None]:
+    """A process started here needs nothing of the script that runs, which it would otherwise run again at its start."""
+    main = vars(sys.modules["__main__"])
+    kept = {name: main.get(name) for name in ("__file__", "__spec__") if name in main}
+    main.pop("__file__", None)
+    main["__spec__"] = None
+    try:
+        yield
+    finally:
+        main.update(kept)
 
 
 def _start_worker(shared: _Shared) -> None:

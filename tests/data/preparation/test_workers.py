@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -53,3 +55,18 @@ def test_small_work_starts_no_processes(monkeypatch):
     monkeypatch.setattr(workers, "ProcessPoolExecutor", None)
     with Workers(8) as crew:
         assert crew.run(square, [1, 2], "squaring", 100)[1] == (4, os.getpid())
+
+
+def test_a_script_needs_no_guard(tmp_path):
+    """As many a user's script is: started again in each process, it would start processes again."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import math\n"
+        "from lightning_polycom.data.preparation.workers import Workers\n"
+        "with Workers(2) as crew:\n"
+        "    print(crew.run(math.sqrt, [4, 9], 'rooting', 1 << 30), __file__.endswith('script.py'))\n"
+    )
+    for command in ([sys.executable, str(script)], [sys.executable, "-"]):
+        text = script.read_text().replace("__file__.endswith('script.py')", "True")
+        result = subprocess.run(command, input=text, capture_output=True, text=True)
+        assert result.stdout == "[2.0, 3.0] True\n", result.stderr
