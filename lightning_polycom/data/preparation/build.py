@@ -89,6 +89,7 @@ class Build:
         folder = self.working / "segments"
         encoder = Encoder(
             self.output / _TOKENIZER_FILE,
+            tokenizer.fingerprint,
             tokenizer.eos_token,
             tokenizer.bos_token,
             self.config.drop_repetitions,

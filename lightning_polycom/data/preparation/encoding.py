@@ -32,6 +32,7 @@ class Encoder(NamedTuple):
     """What is the same for all segments: the tokenizer's file and tokens, what is left out, and where codes lie."""
 
     tokenizer: Path
+    tokenizer_sha256: str
     eos_token: str
     bos_token: str | None
     drop_repetitions: bool
@@ -59,8 +60,7 @@ def segment_path(encoder: Encoder, unit: Unit, segment: Segment, first_document:
         unit.key,
         segment,
         hashlib.sha256(codes.tobytes()).hexdigest(),
-        hashlib.sha256(encoder.tokenizer.read_bytes()).hexdigest(),
-        encoder[1:4],
+        encoder[1:5],
     ]
     return encoder.folder / f"{hashlib.sha256(json.dumps(decisive).encode()).hexdigest()}.npz"
 

@@ -65,8 +65,8 @@ def sample_texts(task: SampleTask) -> list[str]:
     """The beginnings of the unit's training documents that the hash chooses."""
     chosen = []
     codes = task.decisions.of(task.first_document, task.num_documents)
-    for (_, document), code in zip(read_documents(task.unit, task.columns), codes, strict=True):
+    for (_, document), code in zip(read_documents(task.unit, task.columns), codes, strict=False):
         if code == TRAIN and document_hash(document, "tokenizer/") < task.below:
             chosen.append(document.text[:SAMPLE_CHARACTERS])
-        report(1, len(document.text))
+        report(1, len(document.text.encode()))
     return chosen

@@ -137,6 +137,21 @@ def test_a_source_that_changes_meanwhile_is_an_error(settings, tmp_path, monkeyp
     assert not (tmp_path / "out").exists()
 
 
+def test_a_damaged_segment_is_named_and_made_again_once_deleted(settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(survey, "SEGMENT_BYTES", 20_000)
+    with start(settings, tmp_path / "out") as process:
+        for _ in range(6):
+            assert process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+    path = segments_of(tmp_path / "out")[0]
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(InputError, match=f"{path.name}: damaged"):
+        prepare(PrepareConfig(**settings), tmp_path / "out")
+    path.unlink()
+    prepare(PrepareConfig(**settings), tmp_path / "out")
+    verify_checksums(tmp_path / "out")
+
+
 @pytest.mark.slow
 def test_processes_make_the_same_bytes_also_when_killed(tmp_path):
     config = PrepareConfig(vocab_size=1024, num_workers=1)
