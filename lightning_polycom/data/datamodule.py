@@ -9,7 +9,7 @@ from lightning_polycom.data.batches import BatchPlan, TrainingStream, Validation
 from lightning_polycom.data.manifest import Manifest
 from lightning_polycom.data.mixture import MixtureOrder, Weighting, continued, mixture_sources
 from lightning_polycom.data.order import SampleOrder
-from lightning_polycom.data.prepare import PrepareConfig, prepare
+from lightning_polycom.data.preparation import PrepareConfig, prepare
 from lightning_polycom.data.shards import TokenShards, open_shards
 from lightning_polycom.errors import InputError
 

@@ -33,7 +33,7 @@ class Tokenizer:
         self._serialized, self._backend, self._eos_token = serialized, backend, eos_token
 
     @classmethod
-    def load(cls, path: str | os.PathLike, eos_token: str | None = None) -> "Tokenizer":
+    def load(cls, path: str | os.PathLike, eos_token: str | None = None, bos_token: str | None = None) -> "Tokenizer":
         """Loads a JSON file of the tokenizers library; the end-of-text token is `eos_token` or the first usual one.
 
         Raises:
@@ -105,6 +105,8 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """The largest id plus one: the rows that an embedding needs."""
         return max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
+
+    bos_token = bos_token_id = None
 
     @property
     def eos_token(self) -> str:
