@@ -2,7 +2,8 @@
 
 A batch is a dict: `input_ids` and `labels`, int64 (micro_batch_size, sequence_length), labels being the inputs one
 token later; a training batch also has `num_step_targets`, the number of targets in the whole optimizer step, over all
-ranks and micro-batches, by which the loss is divided. The two may be views of the same memory: they are to be read only.
+ranks and micro-batches, by which the loss is divided. Inputs and labels may be views of the same memory,
+which is to be read only.
 
 With documents kept apart a batch also has `positions`, int64 of the same shape, which count from 0 in each document,
 and the label of an end-of-text token is IGNORE_INDEX. With repetitions masked it also has `num_masked_sequences`, and

@@ -1,7 +1,7 @@
 """Stretches of token ids in files, read as one sequence, whoever wrote the files.
 
-A read is one system call, not a copy from a memory map: that would fault on every page that this process has not touched
-yet, which in training is nearly every window, and hold the pages against the process' memory.
+A read is one system call, not a copy from a memory map: that would fault on every page that the process has not touched
+yet, which is nearly every window in training, and count the pages as the process' memory.
 """
 
 import os
@@ -125,7 +125,9 @@ class _File:
         try:
             self._descriptor = os.open(path, os.O_RDONLY)
         except OSError as error:
-            raise InputError(f"{path}: {error.strerror}; it was changed while it was in use, so bring it back") from error
+            raise InputError(
+                f"{path}: {error.strerror}; it was changed while it was in use, so bring it back"
+            ) from error
 
     def __del__(self):
         if hasattr(self, "_descriptor"):
