@@ -2,6 +2,7 @@
 
 import itertools
 import multiprocessing
+import pickle
 import shutil
 import threading
 
@@ -75,6 +76,12 @@ def test_more_samples_than_are_ordered_at_once(prepared):
         assert np.array_equal(whole[number]["labels"], by_hand(prepared, number, 1, 0, 1, 0)[:, 1:])
     strided = itertools.islice(stream(prepared).steps(1, 3), 400)
     assert same([step[0] for step in strided], whole[1::3][:400])
+
+
+def test_a_stream_can_be_sent_to_a_process_after_it_was_read(prepared):
+    plain = stream(prepared, **OPTIONS)
+    expected = list(itertools.islice(plain, 3))
+    assert same(list(itertools.islice(pickle.loads(pickle.dumps(plain)), 3)), expected)
 
 
 def test_workers_leave_the_random_numbers_alone(prepared):
