@@ -55,6 +55,8 @@ def _make(items: Iterable[Item], queue: Queue, ending: threading.Event) -> None:
 
 
 def _end(thread: threading.Thread, queue: Queue, ending: threading.Event) -> None:
+    if not thread.is_alive():  # such as in a fork, where its locks may be held for ever
+        return
     ending.set()
     try:
         while True:  # a thread that waits for room puts its one item, sees that it is the end, and leaves

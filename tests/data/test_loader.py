@@ -5,6 +5,7 @@ import multiprocessing
 import pickle
 import shutil
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -76,6 +77,21 @@ def test_more_samples_than_are_ordered_at_once(prepared):
         assert np.array_equal(whole[number]["labels"], by_hand(prepared, number, 1, 0, 1, 0)[:, 1:])
     strided = itertools.islice(stream(prepared).steps(1, 3), 400)
     assert same([step[0] for step in strided], whole[1::3][:400])
+
+
+def test_no_more_than_two_steps_are_prepared_ahead(prepared, monkeypatch):
+    made, steps = [], TrainingStream.steps
+    monkeypatch.setattr(TrainingStream, "steps", lambda self: (made.append(step) or step for step in steps(self)))
+    batches = iter(BatchLoader(stream(prepared, 4), CPU))
+    for taken_steps in range(1, 4):
+        for _ in range(4):
+            next(batches)
+        deadline = time.monotonic() + 5
+        while len(made) < taken_steps + 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.05)
+        assert len(made) == taken_steps + 2
+    batches.close()
 
 
 def test_a_stream_can_be_sent_to_a_process_after_it_was_read(prepared):
