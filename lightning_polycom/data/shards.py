@@ -1,4 +1,4 @@
-"""Token shards: raw little-endian token ids on disk, written as a stream and read through memory maps.
+"""Token shards: raw little-endian token ids on disk, written as a stream and read window by window.
 
 manifest.json, tokenizer.json
 <split>/<domain>-00000.bin              uint16, or uint32 for vocabularies over 65,536 ids
