@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning_polycom.data.tokenizer_formats.agreement import check_agreement
-from lightning_polycom.data.tokenizer_formats.reserved_pieces import shield_reserved_pieces
 from lightning_polycom.data.tokenizer_formats.sentencepiece_model import convert_sentencepiece
 from lightning_polycom.data.tokenizer_formats.special_tokens import dump_specification
 from lightning_polycom.errors import InputError
@@ -45,7 +44,7 @@ def read_file(path: Path) -> FoundTokenizer:
             "tiktoken:NAME for an encoding of tiktoken, or a tokenizer.json"
         )
     specification, eos_token = convert_sentencepiece(content, path)
-    found = FoundTokenizer(shield_reserved_pieces(dump_specification(specification)), eos_token)
+    found = FoundTokenizer.of(specification, eos_token)
     if find_spec("sentencepiece") is not None:
         from sentencepiece import SentencePieceProcessor
 

@@ -25,16 +25,15 @@ def hub_folder(name: str) -> Path:
 
     match = _NAME.fullmatch(name)
     repository, revision = match["repository"], match["revision"]
-    for file in FILES:
-        cached = try_to_load_from_cache(repository, file, revision=revision)
-        if isinstance(cached, str) and holds_tokenizer(Path(cached).parent):
-            return Path(cached).parent
     try:
-        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=list(FILES)))
+        for file in FILES:
+            cached = try_to_load_from_cache(repository, file, revision=revision)
+            if isinstance(cached, str) and holds_tokenizer(Path(cached).parent):
+                return Path(cached).parent
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(FILES)))
     except (OSError, ValueError) as error:  # the hub's errors, and those of the network, are OSErrors
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise InputError(
             f"tokenizer: {name} is no file or folder here, is not in the hub's cache (HF_HOME), and cannot be fetched "
             f"({reason}); give a file, or fetch it where there is a network"
         ) from error
-    return folder

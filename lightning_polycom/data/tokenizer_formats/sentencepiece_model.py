@@ -1,17 +1,21 @@
-"""A SentencePiece model (BPE or unigram) as a JSON file of the tokenizers library with the same ids."""
+"""A SentencePiece BPE model as a JSON file of the tokenizers library with the same ids.
 
-import base64
+Unigram models have no exact counterpart: SentencePiece adds up the scores of a whole text in float32, and the rounding
+decides between pieces of nearly equal score, so that a word gets other ids in another place of the text. Neither have
+models that normalise characters (nfkc, nmt_nfkc and rules of their own): the tokenizers library applies such rules to a
+letter with its marks at once and may drop a mark, and Unicode's own NFKC is not the same.
+"""
+
 from pathlib import Path
 from typing import Any
 
 from lightning_polycom.data.tokenizer_formats import sentencepiece_proto as proto
 from lightning_polycom.data.tokenizer_formats.merges import merges_by_priority
+from lightning_polycom.data.tokenizer_formats.special_tokens import added_token
 from lightning_polycom.errors import InputError
 
 SPACE = "\u2581"
 """What SentencePiece writes for a space."""
-NORMALIZERS = ("nfkc", "nmt_nfkc")
-"""Names of the rules by which SentencePiece changes characters that have a counterpart here."""
 
 
 def convert_sentencepiece(content: bytes, path: Path) -> tuple[dict[str, Any], str | None]:
@@ -23,7 +27,7 @@ def convert_sentencepiece(content: bytes, path: Path) -> tuple[dict[str, Any], s
     model = proto.parse_sentencepiece(content, path)
     reason = _inconvertible(model)
     if reason is not None:
-        raise InputError(f"tokenizer: {path} {reason}, which has no exact conversion; use another tokenizer")
+        raise InputError(f"tokenizer: {path} {reason}, which has no exact conversion; give a tokenizer.json instead")
     control = [piece.piece for piece in model.pieces if piece.type in (proto.CONTROL, proto.UNKNOWN)]
     eos = model.trainer_spec.eos_piece
     specification = {
@@ -35,7 +39,7 @@ def convert_sentencepiece(content: bytes, path: Path) -> tuple[dict[str, Any], s
         "pre_tokenizer": _pre_tokenizer(model),
         "post_processor": None,
         "decoder": _decoder(model.normalizer_spec.add_dummy_prefix),
-        "model": _bpe(model) if model.trainer_spec.model_type == proto.BPE else _unigram(model),
+        "model": _bpe(model),
     }
     return specification, eos if eos in control else None
 
@@ -45,37 +49,33 @@ def _inconvertible(model: Any) -> str | None:
     trainer, normalizer = model.trainer_spec, model.normalizer_spec
     types = {piece.type for piece in model.pieces}
     scores = _mergeable(model)
-    if trainer.model_type not in (proto.UNIGRAM, proto.BPE):
+    if trainer.model_type != proto.BPE:
         return f"is a SentencePiece model of type {proto.MODEL_TYPES.get(trainer.model_type, trainer.model_type)!r}"
     if trainer.treat_whitespace_as_suffix or not normalizer.escape_whitespaces:
         return "is a SentencePiece model with white space at the end of pieces or not escaped"
     if model.denormalizer_spec.precompiled_charsmap:
         return "is a SentencePiece model that changes characters when it decodes"
-    if normalizer.precompiled_charsmap and normalizer.name not in NORMALIZERS:
-        return f"is a SentencePiece model with the normalisation {normalizer.name!r}"
+    if normalizer.precompiled_charsmap:
+        return f"is a SentencePiece model that normalises characters ({normalizer.name})"
     if proto.UNUSED in types:
         return "is a SentencePiece model with unused pieces"
-    if proto.USER_DEFINED in types and (trainer.model_type == proto.UNIGRAM or _changes_text(normalizer)):
-        return "is a SentencePiece model with user-defined pieces, and a unigram one or one that changes the text"
-    if [piece.type for piece in model.pieces].count(proto.UNKNOWN) != 1 or len({p.piece for p in model.pieces}) < len(
-        model.pieces
-    ):
+    if proto.USER_DEFINED in types and (normalizer.add_dummy_prefix or normalizer.remove_extra_whitespaces):
+        return "is a SentencePiece model with user-defined pieces that changes the text around them"
+    unknown = [piece for piece in model.pieces if piece.type == proto.UNKNOWN]
+    if len(unknown) != 1 or len({piece.piece for piece in model.pieces}) < len(model.pieces):
         return "is a SentencePiece model with a piece that stands twice, or without one unknown piece"
     if SPACE not in scores or any(character not in scores for piece in scores for character in piece):
         return "is a SentencePiece model in which a character of a piece is no piece itself"
-    if trainer.model_type == proto.BPE and _has_ties(scores):
-        return "is a SentencePiece BPE model with pieces of equal score"
+    if _has_ties(scores):
+        return "is a SentencePiece model with pieces of equal score"
     return None
 
 
-def _changes_text(normalizer: Any) -> bool:
-    return bool(normalizer.add_dummy_prefix or normalizer.remove_extra_whitespaces or normalizer.precompiled_charsmap)
-
-
 def _has_ties(scores: dict[str, float]) -> bool:
-    """Whether pieces of two characters or more, other than runs of one character, have the same score."""
-    tied = [score for piece, score in scores.items() if len(piece) > 1 and len(set(piece)) > 1]
-    return len(set(tied)) < len(tied)
+    """Whether a piece of two characters or more has another's score; runs of one character may share one."""
+    runs = {score for piece, score in scores.items() if len(piece) > 1 and len(set(piece)) == 1}
+    others = [score for piece, score in scores.items() if len(set(piece)) > 1]
+    return len(set(others)) < len(others) or not runs.isdisjoint(others)
 
 
 def _mergeable(model: Any) -> dict[str, float]:
@@ -84,19 +84,12 @@ def _mergeable(model: Any) -> dict[str, float]:
 
 def _added_tokens(model: Any) -> list[dict[str, Any]]:
     """Control and unknown pieces, which are never read out of a text, and user-defined ones, which always are."""
+    user_defined = proto.USER_DEFINED
     return [
-        {
-            "id": id_,
-            "content": piece.piece,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            # SentencePiece looks for user-defined pieces in the text whose spaces are escaped.
-            "normalized": piece.type == proto.USER_DEFINED,
-            "special": piece.type != proto.USER_DEFINED,
-        }
+        # SentencePiece looks for user-defined pieces in the text whose spaces are escaped.
+        added_token(id_, piece.piece, special=piece.type != user_defined, normalized=piece.type == user_defined)
         for id_, piece in enumerate(model.pieces)
-        if piece.type in (proto.CONTROL, proto.UNKNOWN, proto.USER_DEFINED)
+        if piece.type in (proto.CONTROL, proto.UNKNOWN, user_defined)
     ]
 
 
@@ -106,12 +99,7 @@ def _replace(pattern: dict[str, str], content: str) -> dict[str, Any]:
 
 def _normalizers(normalizer: Any) -> list[dict[str, Any]]:
     """What SentencePiece's Normalizer does to a text, in its order (normalizer.cc)."""
-    charsmap, trims = normalizer.precompiled_charsmap, normalizer.remove_extra_whitespaces
-    steps = []
-    if charsmap:
-        # The step after it takes a letter and its marks as one and may drop a mark; composed letters it takes well.
-        steps.append({"type": "NFKC"})
-        steps.append({"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()})
+    trims, steps = normalizer.remove_extra_whitespaces, []
     if trims:
         steps += [_replace({"Regex": " {2,}"}, " "), _replace({"Regex": r"\A "}, "")]
     steps.append(_replace({"String": " "}, SPACE))
@@ -164,13 +152,4 @@ def _bpe(model: Any) -> dict[str, Any]:
         "ignore_merges": False,
         "vocab": {piece.piece: id_ for id_, piece in enumerate(model.pieces)},
         "merges": [list(pair) for pair in merges_by_priority(priority)],
-    }
-
-
-def _unigram(model: Any) -> dict[str, Any]:
-    return {
-        "type": "Unigram",
-        "unk_id": _unknown_id(model),
-        "byte_fallback": model.trainer_spec.byte_fallback,
-        "vocab": [[piece.piece, piece.score] for piece in model.pieces],
     }

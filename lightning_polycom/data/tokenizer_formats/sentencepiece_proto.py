@@ -9,9 +9,9 @@ from typing import Any
 
 from lightning_polycom.errors import InputError
 
-UNIGRAM, BPE = 1, 2
-"""Values of `trainer_spec.model_type`."""
-MODEL_TYPES = {UNIGRAM: "unigram", BPE: "bpe", 3: "word", 4: "char"}
+BPE = 2
+"""A value of `trainer_spec.model_type`."""
+MODEL_TYPES = {1: "unigram", BPE: "bpe", 3: "word", 4: "char"}
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 """Values of a piece's `type`."""
@@ -77,5 +77,5 @@ def _model_class() -> type:
         label = kinds.LABEL_REPEATED if field == "pieces" else kinds.LABEL_OPTIONAL
         model.field.add(name=field, number=number, type=kinds.TYPE_MESSAGE, label=label, type_name=f".{package}.{name}")
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file) if hasattr(pool, "Add") else pool.AddSerializedFile(file.SerializeToString())
+    pool.AddSerializedFile(file.SerializeToString())
     return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.ModelProto"))

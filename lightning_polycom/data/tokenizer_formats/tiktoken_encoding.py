@@ -39,7 +39,7 @@ def _get_encoding(name: str) -> Any:
     try:
         return tiktoken.get_encoding(name)
     except (OSError, ValueError) as error:  # requests raises OSErrors; a file with another hash is a ValueError
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:100]
         raise InputError(
             f"tokenizer: the file of {PREFIX}{name} is not in tiktoken's cache (TIKTOKEN_CACHE_DIR) and cannot be "
             f"fetched ({reason}); run `tiktoken.get_encoding({name!r})` where there is a network and copy the cache"
