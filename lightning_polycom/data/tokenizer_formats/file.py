@@ -1,6 +1,7 @@
 """A tokenizer in one file, whose kind is found by its contents."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,7 +47,17 @@ def read_file(path: Path) -> FoundTokenizer:
     specification, eos_token = convert_sentencepiece(content, path)
     found = FoundTokenizer.of(specification, eos_token)
     if find_spec("sentencepiece") is not None:
-        from sentencepiece import SentencePieceProcessor
-
-        check_agreement(found.serialized, SentencePieceProcessor(model_proto=content).encode, str(path))
+        check_agreement(found.serialized, _original_encode(content, path), str(path))
     return found
+
+
+def _original_encode(content: bytes, path: Path) -> Callable[[str], list[int]]:
+    from sentencepiece import SentencePieceProcessor
+
+    try:
+        return SentencePieceProcessor(model_proto=content).encode
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"tokenizer: {path} is damaged, sentencepiece refuses it ({reason}); fetch it again"
+        ) from error

@@ -6,6 +6,7 @@ models that normalise characters (nfkc, nmt_nfkc and rules of their own): the to
 letter with its marks at once and may drop a mark, and Unicode's own NFKC is not the same.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,11 @@ def _inconvertible(model: Any) -> str | None:
     unknown = [piece for piece in model.pieces if piece.type == proto.UNKNOWN]
     if len(unknown) != 1 or len({piece.piece for piece in model.pieces}) < len(model.pieces):
         return "is a SentencePiece model with a piece that stands twice, or without one unknown piece"
+    bytes_ = [piece.piece for piece in model.pieces if piece.type == proto.BYTE]
+    if sorted(bytes_) != ([f"<0x{byte:02X}>" for byte in range(256)] if trainer.byte_fallback else []):
+        return "is a SentencePiece model without one piece for each byte"
+    if not all(math.isfinite(score) for score in scores.values()):
+        return "is a SentencePiece model with a score that is no number"
     if SPACE not in scores or any(character not in scores for piece in scores for character in piece):
         return "is a SentencePiece model in which a character of a piece is no piece itself"
     if _has_ties(scores):

@@ -47,7 +47,9 @@ def parse_sentencepiece(content: bytes, path: Path) -> Any:
         model.ParseFromString(content)
     except DecodeError:
         model = None
-    if model is None or not model.pieces or not all(piece.piece for piece in model.pieces):
+    # Strings that are no UTF-8 come out as bytes.
+    texts = [] if model is None else [model.trainer_spec.eos_piece, *(piece.piece for piece in model.pieces)]
+    if len(texts) < 2 or not all(isinstance(text, str) and text for text in texts[1:]) or isinstance(texts[0], bytes):
         raise InputError(
             f"tokenizer: {path} is no JSON file of the tokenizers library and no SentencePiece model; "
             "give one of these, a folder with one, a name on the hub, or tiktoken:NAME"

@@ -1,6 +1,7 @@
 import gzip
 import io
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,8 @@ def change(path: Path, target: Path, edit) -> Path:
         (lambda m: setattr(m.pieces[500], "type", 4), "user-defined pieces"),
         (lambda m: setattr(m.pieces[500], "piece", m.pieces[501].piece), "stands twice"),
         (lambda m: setattr(m.pieces[500], "piece", "☃☃"), "no piece itself"),
+        (lambda m: setattr(m.pieces[500], "type", 6), "one piece for each byte"),
+        (lambda m: setattr(m.pieces[500], "score", float("nan")), "no number"),
     ],
 )
 def test_models_without_exact_conversion_are_refused(train, tmp_path, edit, message):
@@ -192,6 +195,22 @@ def test_models_without_exact_conversion_are_refused(train, tmp_path, edit, mess
     with pytest.raises(InputError, match=message) as caught:
         Tokenizer.load(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_damage_to_a_model_is_one_line_or_another_model(train, tmp_path):
+    content, random_ = train("bpe-llama").read_bytes(), random.Random(1)
+    refused = 0
+    for _ in range(60):
+        damaged = bytearray(content)
+        for _ in range(random_.randint(1, 3)):
+            damaged[random_.randrange(6000)] = random_.randrange(256)
+        (tmp_path / "t.model").write_bytes(bytes(damaged[: random_.choice([None, random_.randrange(len(content))])]))
+        try:
+            Tokenizer.load(tmp_path / "t.model")
+        except InputError as error:
+            refused += 1
+            assert "t.model" in str(error) and "\n" not in str(error)
+    assert refused > 30
 
 
 def test_equal_scores_of_pieces_are_refused(train, tmp_path):
