@@ -24,30 +24,35 @@ def add_tokens(serialized: bytes, tokens: list[dict[str, Any]], folder: Path) ->
     try:
         specification = json.loads(serialized)
         known = {token["content"]: token["id"] for token in specification["added_tokens"]}
+        vocab = specification["model"]["vocab"]
+        ids = dict(vocab) if isinstance(vocab, dict) else {piece: id_ for id_, (piece, _) in enumerate(vocab)}
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"tokenizer: {folder}/tokenizer.json is no JSON file of the tokenizers library") from error
     missing = [token for token in tokens if token["content"] not in known]
     if not missing:
         return serialized
-    vocab = specification["model"]["vocab"]
-    ids = vocab if isinstance(vocab, dict) else {piece: id_ for id_, (piece, _) in enumerate(vocab)}
-    taken = {id_: content for content, id_ in {**ids, **known}.items()}
+    ids |= known
     for token in missing:
-        content, id_ = token["content"], token["id"]
-        if ids.get(content, id_) != id_ or taken.get(id_, content) != content:
-            raise InputError(
-                f"tokenizer: {folder} gives the added token {content!r} the id {id_}, its vocabulary says otherwise; "
-                "fetch the folder again"
-            )
-        if not token.get("special", False) and specification["normalizer"] is not None:
-            raise InputError(
-                f"tokenizer: {folder} adds {content!r}, which is looked for in every text, to a vocabulary with a "
-                "normalizer of its own; that has no exact conversion, give the folder a tokenizer.json"
-            )
+        _check(token, ids, specification["normalizer"] is not None, folder)
         options = {key: value for key, value in token.items() if key not in ("id", "content")}
-        specification["added_tokens"].append(added_token(id_, content, **{"special": False, **options}))
+        entry = added_token(token["id"], token["content"], **{"special": False, **options})
+        specification["added_tokens"].append(entry)
     _give_ids(specification, folder)
     return dump_specification(specification)
+
+
+def _check(token: dict[str, Any], ids: dict[str, int], normalizes: bool, folder: Path) -> None:
+    content, id_ = token["content"], token["id"]
+    if ids.get(content, id_) != id_ or (content not in ids and id_ in ids.values()):
+        raise InputError(
+            f"tokenizer: {folder} gives the added token {content!r} the id {id_}, its vocabulary says otherwise; "
+            "fetch the folder again"
+        )
+    if normalizes and not token.get("special", False):
+        raise InputError(
+            f"tokenizer: {folder} adds {content!r}, which is looked for in every text, to a vocabulary with a "
+            "normalizer of its own; that has no exact conversion, give the folder a tokenizer.json"
+        )
 
 
 def _give_ids(specification: dict[str, Any], folder: Path) -> None:
