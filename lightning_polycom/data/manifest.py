@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ _FORMAT_FAMILY = "lightning_polycom.shards"
 FORMAT = f"{_FORMAT_FAMILY}/1"
 FILE_NAME = "manifest.json"
 DTYPES = ("uint16", "uint32")
+_CHECKED_TYPES = (int, str, int | None, str | None)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,10 @@ class ShardFile:
 
 @dataclass(frozen=True)
 class TokenizerRecord:
-    """The tokenizer of a prepared folder: its file there, the SHA-256 of it, and what a model must know of it."""
+    """The tokenizer of a prepared folder: its file there, the SHA-256 of it, and what a model must know of it.
+
+    The beginning-of-text token is None where documents have none before them.
+    """
 
     file: str
     sha256: str
@@ -151,6 +155,8 @@ def _parse(value: Any) -> Manifest:
 def _build(kind: type, value: dict[str, Any]) -> Any:
     """An instance of the dataclass `kind`, with the type of every plain field checked."""
     for part in fields(kind):
-        if part.type in (int, str) and not isinstance(value[part.name], part.type):
+        if part.default is not MISSING and part.name not in value:
+            continue
+        if part.type in _CHECKED_TYPES and not isinstance(value[part.name], part.type):
             raise TypeError(f"{part.name} is {value[part.name]!r}")
     return kind(**value)
