@@ -275,3 +275,25 @@ def test_a_data_set_of_hugging_face(tmp_path):
         prepare(PrepareConfig(sources=[source], id_column="id", vocab_size=300), tmp_path / name)
     assert Manifest.load(tmp_path / "a").fingerprint == Manifest.load(tmp_path / "b").fingerprint
     assert names_in(tmp_path) == ["a", "b", "same.jsonl", "saved"]
+
+
+def test_a_beginning_of_text_stands_before_every_document_on_request(shared, small_config, tmp_path):
+    tokenizer = shared / "tokenizers" / "bpe-1024.json"
+    bos = Tokenizer.load(tokenizer).decode([1])
+    config = replace(small_config, tokenizer=str(tokenizer), bos_token=bos)
+    manifest = prepare(config, tmp_path / "out")
+    assert (manifest.tokenizer.bos_token, manifest.tokenizer.bos_token_id) == (bos, 1)
+    assert f"one {bos} comes before it" in manifest.document_rule
+    plain = prepare(replace(config, bos_token=None), tmp_path / "plain")
+    for shard, other in zip(manifest.shards, plain.shards, strict=False):
+        if shard.num_documents == other.num_documents:
+            assert shard.num_tokens == other.num_tokens + other.num_documents
+    for split in ("train", "validation"):
+        for text, framed in zip(
+            texts_of(tmp_path / "plain", split, "code"), texts_of(tmp_path / "out", split, "code"), strict=True
+        ):
+            assert framed == bos + text
+    with pytest.raises(InputError, match="bos_token"):
+        prepare(replace(config, bos_token="nowhere"), tmp_path / "other")
+    with pytest.raises(InputError, match="bos_token"):
+        prepare(replace(small_config, bos_token=bos), tmp_path / "other")
