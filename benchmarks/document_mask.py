@@ -57,7 +57,7 @@ def batches(shape: tuple[int, int], middle: int) -> list[Batch]:
         while last < ends.numel():
             ends[last] = True
             last += max(2, int(middle * torch.randn((), generator=generator).exp()))
-        made.append(Batch(*tokens, document_positions(ends.view(shape))))
+        made.append(Batch(*tokens, torch.from_numpy(document_positions(ends.view(shape).numpy()))))
     return made
 
 

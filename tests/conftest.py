@@ -35,7 +35,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Shards of two small domains of real text: sources of the standard library, and its help topics."""
     from pydoc_data.topics import topics
 
-    from lightning_polycom.data.prepare import PrepareConfig, prepare
+    from lightning_polycom.data.preparation import PrepareConfig, prepare
 
     folder = tmp_path_factory.mktemp("text")
     library = Path(sysconfig.get_path("stdlib"))

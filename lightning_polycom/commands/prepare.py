@@ -3,7 +3,7 @@
 import sys
 
 from lightning_polycom.commands.parsing import OneLineParser
-from lightning_polycom.data.prepare import PrepareConfig, prepare
+from lightning_polycom.data.preparation import PrepareConfig, prepare
 
 
 def main() -> None:

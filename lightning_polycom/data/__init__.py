@@ -2,7 +2,7 @@
 
 from lightning_polycom.data.manifest import Manifest
 from lightning_polycom.data.order import SampleOrder
-from lightning_polycom.data.prepare import PrepareConfig, prepare
+from lightning_polycom.data.preparation import PrepareConfig, prepare
 from lightning_polycom.data.shards import TokenShards, open_shards, verify_checksums
 from lightning_polycom.data.tokenizer import Tokenizer
 

@@ -2,17 +2,19 @@
 
 A batch is a dict: `input_ids` and `labels`, int64 (micro_batch_size, sequence_length), labels being the inputs one
 token later; a training batch also has `num_step_targets`, the number of targets in the whole optimizer step, over all
-ranks and micro-batches, by which the loss is divided.
+ranks and micro-batches, by which the loss is divided. Inputs and labels may be views of the same memory,
+which is to be read only.
 
 With documents kept apart a batch also has `positions`, int64 of the same shape, which count from 0 in each document,
-and the label of an end-of-text token is IGNORE_INDEX. How many targets are left depends on the tokens, and a rank
+and the label of an end-of-text token is IGNORE_INDEX. With repetitions masked it also has `num_masked_sequences`, and
+all labels of so many rows are IGNORE_INDEX. In both cases how many targets are left depends on the tokens, and a rank
 reads only its own: a training batch then has `num_rank_targets`, those of this rank's share of the step, in place of
 `num_step_targets`, their sum over ranks.
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -21,10 +23,13 @@ import torch
 from lightning_polycom.data.documents import separate_documents
 from lightning_polycom.data.mixture import MixtureOrder
 from lightning_polycom.data.order import SampleOrder
+from lightning_polycom.data.repetition import repeated_rows
 from lightning_polycom.data.shards import TokenShards
 from lightning_polycom.errors import InputError
 
 IGNORE_INDEX = -100  # torch's own default for targets that do not count
+
+_STARTS_AT_ONCE = 1024  # samples: their order costs as many numpy calls as that of one
 
 
 @dataclass(frozen=True)
@@ -71,39 +76,58 @@ class TrainingStream:
         rank: int,
         start: int,
         separate_documents: bool = False,
+        mask_repetitions: bool = False,
     ):
         self.shards, self.order, self.sequence_length = shards, order, sequence_length
         self.plan, self.rank, self.start = plan, rank, start
-        self.separate_documents = separate_documents
-        self.wait_seconds = 0.0  # time that training spent waiting for batches
+        self.separate_documents, self.mask_repetitions = separate_documents, mask_repetitions
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        position, plan = self.start, self.plan
+        return chain.from_iterable(self.steps())
+
+    def steps(self, first: int = 0, stride: int = 1) -> Iterator[list[dict[str, Any]]]:
+        """This rank's micro-batches of every `stride`-th optimizer step, counted from the start, `first` one on."""
+        whole = not (self.separate_documents or self.mask_repetitions)
+        for starts in self._starts(first, stride):
+            yield [self._whole(rows) for rows in starts] if whole else self._masked_step(starts)
+
+    def _starts(self, first: int, stride: int) -> Iterator[np.ndarray]:
+        """First tokens of this rank's samples in each of the steps: int64 (accumulation, micro_batch_size)."""
+        plan = self.plan
+        parts = np.arange(plan.accumulation)[:, None] * plan.world_size + self.rank
+        samples = parts * plan.micro_batch_size + np.arange(plan.micro_batch_size)
+        steps = first + stride * np.arange(max(1, _STARTS_AT_ONCE // samples.size))
         while True:
-            firsts = [
-                position + (part * plan.world_size + self.rank) * plan.micro_batch_size
-                for part in range(plan.accumulation)
-            ]
-            yield from self._separated(firsts) if self.separate_documents else map(self._batch, firsts)
-            position += plan.global_batch_size
+            positions = self.start + steps[:, None, None] * plan.global_batch_size + samples
+            yield from self.order.starts(positions.reshape(-1), self.sequence_length).reshape(positions.shape)
+            steps += stride * len(steps)
 
-    def _batch(self, first: int) -> dict[str, Any]:
-        started = time.perf_counter()
-        starts = self.order.starts(first, self.plan.micro_batch_size, self.sequence_length)
-        tokens = self.shards.read_batch(starts, self.sequence_length + 1)
-        batch: dict[str, Any] = _shift(torch.from_numpy(tokens))
+    def _whole(self, starts: np.ndarray) -> dict[str, Any]:
+        """A micro-batch in which every label counts."""
+        tokens = torch.from_numpy(self.shards.read_batch(starts, self.sequence_length + 1))
+        targets = self.plan.global_batch_size * self.sequence_length
+        return {"input_ids": tokens[:, :-1], "labels": tokens[:, 1:], "num_step_targets": targets}
+
+    def _masked_step(self, starts: np.ndarray) -> list[dict[str, Any]]:
+        """A step's micro-batches, all read before the first is given, to count their targets."""
+        batches = [self._masked(rows) for rows in starts]
+        count = sum(int(np.count_nonzero(batch["labels"].numpy() != IGNORE_INDEX)) for batch in batches)
+        return [{**batch, "num_rank_targets": count} for batch in batches]
+
+    def _masked(self, starts: np.ndarray) -> dict[str, Any]:
+        """A micro-batch with the labels taken out that the options ask for."""
+        # Compared as they are on disk, which takes a quarter of the bytes or half of them.
+        tokens = self.shards.read_batch(starts, self.sequence_length + 1, self.shards.dtype)
+        inputs = tokens[:, :-1]
+        batch = {"input_ids": inputs.astype(np.int64), "labels": tokens[:, 1:].astype(np.int64)}
         if self.separate_documents:
-            separate_documents(batch, batch["input_ids"] == self.shards.eos_token_id, IGNORE_INDEX)
-        else:
-            batch["num_step_targets"] = self.plan.global_batch_size * self.sequence_length
-        self.wait_seconds += time.perf_counter() - started
-        return batch
-
-    def _separated(self, firsts: list[int]) -> Iterator[dict[str, Any]]:
-        """This rank's micro-batches of one step, all read before the first is given, to count their targets."""
-        batches = [self._batch(first) for first in firsts]
-        count = sum(int((batch["labels"] != IGNORE_INDEX).sum()) for batch in batches)
-        return ({**batch, "num_rank_targets": count} for batch in batches)
+            separate_documents(batch, inputs == self.shards.eos_token_id, IGNORE_INDEX)
+        counts = {}
+        if self.mask_repetitions:
+            repeated = repeated_rows(inputs)
+            batch["labels"][repeated] = IGNORE_INDEX
+            counts["num_masked_sequences"] = int(np.count_nonzero(repeated))
+        return {**_tensors(batch), **counts}
 
 
 class ValidationWindows:
@@ -136,25 +160,24 @@ class ValidationWindows:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for round_ in range(len(self)):
             first = (round_ * self.world_size + self.rank) * self.batch_size
-            windows = [self._window(first + row) for row in range(self.batch_size)]
-            batch = {key: torch.stack([window[key] for window in windows]) for key in windows[0]}
+            tokens = np.zeros((self.batch_size, self.sequence_length + 1), np.int64)
+            labels = np.full((self.batch_size, self.sequence_length), IGNORE_INDEX)
+            for row in range(min(self.batch_size, self._used - first)):
+                start, length = self._window(first + row)
+                tokens[row, : length + 1] = self.shards.read(start, length + 1)
+                labels[row, :length] = tokens[row, 1 : length + 1]
+            batch = {"input_ids": tokens[:, :-1], "labels": labels}
             if self.separate_documents:
                 # The padding's id may be that of the end of text; it has no label.
-                ends = (batch["input_ids"] == self.shards.eos_token_id) & (batch["labels"] != IGNORE_INDEX)
+                ends = (batch["input_ids"] == self.shards.eos_token_id) & (labels != IGNORE_INDEX)
                 separate_documents(batch, ends, IGNORE_INDEX)
-            yield batch
+            yield _tensors(batch)
 
-    def _window(self, number: int) -> dict[str, torch.Tensor]:
-        tokens, length = torch.zeros(self.sequence_length + 1, dtype=torch.int64), 0
-        if number < self._used:
-            start = number * self._available // self._used * self.sequence_length
-            length = min(self.sequence_length, self.shards.num_tokens - 1 - start)
-            tokens[: length + 1] = torch.from_numpy(self.shards.read(start, length + 1).astype(np.int64))
-        window = _shift(tokens)
-        window["labels"][length:] = IGNORE_INDEX
-        return window
+    def _window(self, number: int) -> tuple[int, int]:
+        """Where a window that is used begins, and how many inputs it has."""
+        start = number * self._available // self._used * self.sequence_length
+        return start, min(self.sequence_length, self.shards.num_tokens - 1 - start)
 
 
-def _shift(tokens: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Inputs and next-token labels from windows one token longer."""
-    return {"input_ids": tokens[..., :-1], "labels": tokens[..., 1:].clone()}
+def _tensors(batch: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(values) for name, values in batch.items()}

@@ -7,9 +7,10 @@ import lightning as L
 
 from lightning_polycom.data.batches import BatchPlan, TrainingStream, ValidationWindows
 from lightning_polycom.data.changed_data import DataChange, changed_data
+from lightning_polycom.data.loader import BatchLoader
 from lightning_polycom.data.mixture import MixtureOrder, Weighting, continued, mixture_sources
 from lightning_polycom.data.order import SampleOrder
-from lightning_polycom.data.prepare import PrepareConfig, prepare
+from lightning_polycom.data.preparation import PrepareConfig, prepare
 from lightning_polycom.data.shard_selection import Paths, ShardSelection
 from lightning_polycom.data.training_data import TrainingData
 from lightning_polycom.errors import InputError
@@ -44,6 +45,9 @@ class TokenDataModule(L.LightningDataModule):
         prepare: How to make the shards if they are missing or were made otherwise; null to only use what is there.
         separate_documents: Keeps the documents of a sequence apart, in training and validation: no attention from one
             to another, positions from 0 in each, and the first token of a document is no target.
+        mask_repetitions: Leaves a training sequence out of the loss in which an n-gram of 1 to 13 tokens stands 32
+            times or more in a row (OLMo's instance filter).
+        num_workers: Processes that prepare batches; with 0 a thread does, which is faster.
 
     Raises:
         InputError: shards missing, truncated or too short, a batch that does not divide, a resume on other data.
@@ -68,12 +72,16 @@ class TokenDataModule(L.LightningDataModule):
         allow_changed_data: bool = False,
         prepare: PrepareConfig | None = None,
         separate_documents: bool = False,
+        mask_repetitions: bool = False,
+        num_workers: int = 0,
     ):
         super().__init__()
         _require_positive("sequence_length", sequence_length)
         _require_positive("validation_batch_size", validation_batch_size)
         _require_positive("max_validation_tokens", max_validation_tokens)
         _require_positive("max_tokens", max_tokens)
+        if num_workers < 0:
+            raise InputError(f"data.num_workers: found {num_workers}; give 0 (a thread) or a number of processes")
         self.folder = None if folder is None else Path(folder)
         self.selection = ShardSelection(self.folder, train, validation, tokenizer, eos_token, dtype)
         self.allow_changed_data = allow_changed_data
@@ -83,7 +91,8 @@ class TokenDataModule(L.LightningDataModule):
         self.validation_batch_size = validation_batch_size or micro_batch_size
         self.max_validation_tokens, self.max_tokens = max_validation_tokens, max_tokens
         self.prepare_config, self.mixture = prepare, mixture
-        self.separate_documents = separate_documents
+        self.separate_documents, self.mask_repetitions = separate_documents, mask_repetitions
+        self.num_workers = num_workers
         self.weightings = [] if mixture is None else [Weighting(0, dict(mixture))]
         self.position = 0  # global samples trained on before this start
         self._first_step = 0  # the optimizer step at which this start began
@@ -106,7 +115,7 @@ class TokenDataModule(L.LightningDataModule):
     @property
     def wait_seconds(self) -> float:
         """Time that this start's training spent waiting for batches."""
-        return self._stream.wait_seconds
+        return self._loader.wait_seconds
 
     def prepare_data(self) -> None:
         """Makes the shards on one process of each node, or finds them up to date by their fingerprint."""
@@ -138,7 +147,7 @@ class TokenDataModule(L.LightningDataModule):
             if self.max_steps is not None:
                 trainer.fit_loop.epoch_loop.max_steps = self.max_steps
 
-    def train_dataloader(self) -> TrainingStream:
+    def train_dataloader(self) -> BatchLoader:
         """The training stream of this rank, from the restored position on."""
         self._first_step = self.trainer.global_step
         # Lightning restores how many micro-batches were done; with another accumulation now that is another number.
@@ -146,7 +155,7 @@ class TokenDataModule(L.LightningDataModule):
         done = self._first_step * self.plan.accumulation
         for counts in (progress.current, progress.total):
             counts.ready = counts.started = counts.processed = counts.completed = done
-        self._stream = TrainingStream(
+        stream = TrainingStream(
             self.train_shards,
             self._order,
             self.sequence_length,
@@ -154,8 +163,10 @@ class TokenDataModule(L.LightningDataModule):
             self.trainer.global_rank,
             self.position,
             self.separate_documents,
+            self.mask_repetitions,
         )
-        return self._stream
+        self._loader = BatchLoader(stream, self.trainer.strategy.root_device, self.num_workers)
+        return self._loader
 
     def val_dataloader(self) -> list[ValidationWindows]:
         """One loader per validation domain, in the order of `validation_domains`."""
@@ -185,6 +196,7 @@ class TokenDataModule(L.LightningDataModule):
             "seed": self.seed,
             "sequence_length": self.sequence_length,
             "separate_documents": self.separate_documents,
+            "mask_repetitions": self.mask_repetitions,
             "mixture": [[weighting.start, weighting.weights] for weighting in self.weightings],
         }
 
@@ -207,12 +219,13 @@ class TokenDataModule(L.LightningDataModule):
                     f"data: the checkpoint was trained on {key} {state_dict[key]}, this run has {value}; resume with "
                     "the same, or start a new run"
                 )
-        theirs = state_dict.get("separate_documents", False)  # checkpoints from before the option lack it
-        if theirs != self.separate_documents:
-            raise InputError(
-                f"data.separate_documents: found {self.separate_documents}, the checkpoint was trained with {theirs}; "
-                "their losses do not compare, so resume with the same, or start a new run"
-            )
+        for option in ("separate_documents", "mask_repetitions"):
+            ours, theirs = getattr(self, option), state_dict.get(option, False)  # older checkpoints lack it
+            if theirs != ours:
+                raise InputError(
+                    f"data.{option}: found {ours}, the checkpoint was trained with {theirs}; "
+                    "their losses do not compare, so resume with the same, or start a new run"
+                )
         self.position = state_dict["samples"]
         self._accept_data(state_dict)
         self._continue_mixture([Weighting(*kept) for kept in state_dict.get("mixture", [])])

@@ -4,29 +4,27 @@ Every document ends with one end-of-text token; the token after it begins the ne
 in a window is the rest of a document that began before, and counts its positions from the window's first token.
 """
 
-import torch
-from torch import Tensor
+import numpy as np
 
 
-def document_positions(ends: Tensor) -> Tensor:
+def document_positions(ends: np.ndarray) -> np.ndarray:
     """Position of every token in its document: int64 of the shape of `ends` (batch, sequence).
 
     `ends` is true at the last token of each document.
     """
-    begins = torch.zeros_like(ends)
+    begins = np.empty_like(ends)
     begins[:, 1:] = ends[:, :-1]
     begins[:, 0] = True
-    starts = begins.flatten().nonzero().flatten()
-    lengths = torch.diff(starts, append=starts.new_tensor([ends.numel()]))
-    position = torch.arange(ends.numel()) - starts.repeat_interleave(lengths, output_size=ends.numel())
-    return position.view(ends.shape)
+    starts = np.flatnonzero(begins)
+    positions = np.repeat(starts, np.diff(starts, append=ends.size))
+    return np.subtract(np.arange(ends.size), positions, out=positions).reshape(ends.shape)
 
 
-def separate_documents(batch: dict[str, Tensor], ends: Tensor, ignore_index: int) -> None:
+def separate_documents(batch: dict[str, np.ndarray], ends: np.ndarray, ignore_index: int) -> None:
     """Adds `positions` to a batch, and takes out the targets that begin a document.
 
     The first token of a document cannot be told from the end of another one, which is all that its predecessor may
     attend to. `ends` (batch, sequence) is true where an input is the end of a document.
     """
     batch["positions"] = document_positions(ends)
-    batch["labels"][ends] = ignore_index
+    np.putmask(batch["labels"], ends, ignore_index)

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from lightning_polycom.data.formats import ForeignShards
 from lightning_polycom.data.inspection import Excerpt, IdCounts
-from lightning_polycom.data.manifest import Manifest
+from lightning_polycom.data.manifest import DocumentCounts, Manifest
 from lightning_polycom.data.tokenizer import Tokenizer
 
 _QUANTILES = (0, 0.1, 0.5, 0.9, 0.99, 1)
@@ -39,6 +39,31 @@ def print_manifest(console: Console, manifest: Manifest) -> None:
         documents = sum(shard.num_documents for shard in shards)
         counts = (f"{count:,}" for count in (len(shards), tokens, documents, num_bytes))
         table.add_row(split, domain, *counts, f"{num_bytes / max(1, tokens):.2f}")
+    console.print(table, "")
+    if manifest.documents:
+        _print_document_counts(console, manifest.documents)
+
+
+def _print_document_counts(console: Console, documents: dict[str, DocumentCounts]) -> None:
+    """What the text had, and what of it was left out."""
+    table = _table(
+        "domain",
+        "documents read",
+        "repeat an earlier text",
+        "left out: duplicates",
+        "copies of held-out",
+        "repetitions",
+        text_columns=1,
+    )
+    for domain, counts in documents.items():
+        table.add_row(
+            domain,
+            f"{counts.num_documents:,}",
+            f"{counts.num_duplicates:,}",
+            f"{counts.num_dropped_duplicates:,}",
+            f"{counts.num_copies_of_held_out:,}",
+            f"{counts.num_dropped_repetitions:,}",
+        )
     console.print(table, "")
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ _FORMAT_FAMILY = "lightning_polycom.shards"
 FORMAT = f"{_FORMAT_FAMILY}/1"
 FILE_NAME = "manifest.json"
 DTYPES = ("uint16", "uint32")
+_CHECKED_TYPES = (int, str, int | None, str | None)
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,29 @@ class ShardFile:
 
 @dataclass(frozen=True)
 class TokenizerRecord:
-    """The tokenizer of a prepared folder: its file there, the SHA-256 of it, and what a model must know of it."""
+    """The tokenizer of a prepared folder: its file there, the SHA-256 of it, and what a model must know of it.
+
+    The beginning-of-text token is None where documents have none before them.
+    """
 
     file: str
     sha256: str
     vocab_size: int
     eos_token: str
     eos_token_id: int
+    bos_token: str | None = None
+    bos_token_id: int | None = None
+
+
+@dataclass
+class DocumentCounts:
+    """Documents of a domain: all that have text, those whose exact text came before, and those that are left out."""
+
+    num_documents: int = 0
+    num_duplicates: int = 0
+    num_copies_of_held_out: int = 0
+    num_dropped_duplicates: int = 0
+    num_dropped_repetitions: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,7 +66,8 @@ class Manifest:
     """The contents of a prepared folder.
 
     `fingerprint` identifies the token streams whatever they were made from; `recipe_fingerprint` identifies the
-    settings and the source files, and decides whether the folder can be used again.
+    settings and the source files, and decides whether the folder can be used again. `documents` has the counts of each
+    domain; folders of earlier versions have none.
     """
 
     dtype: str
@@ -59,6 +77,7 @@ class Manifest:
     recipe_fingerprint: str
     fingerprint: str
     shards: list[ShardFile]
+    documents: dict[str, DocumentCounts] = field(default_factory=dict)
     format: str = FORMAT
 
     @classmethod
@@ -126,6 +145,7 @@ def _parse(value: Any) -> Manifest:
             **value,
             "tokenizer": _build(TokenizerRecord, value["tokenizer"]),
             "shards": [_build(ShardFile, shard) for shard in value["shards"]],
+            "documents": {name: _build(DocumentCounts, counts) for name, counts in value.get("documents", {}).items()},
         },
     )
     if manifest.dtype not in DTYPES:
@@ -139,7 +159,9 @@ def _parse(value: Any) -> Manifest:
 
 def _build(kind: type, value: dict[str, Any]) -> Any:
     """An instance of the dataclass `kind`, with the type of every plain field checked."""
-    for field in fields(kind):
-        if field.type in (int, str) and not isinstance(value[field.name], field.type):
-            raise TypeError(f"{field.name} is {value[field.name]!r}")
+    for part in fields(kind):
+        if part.default is not MISSING and part.name not in value:
+            continue
+        if part.type in _CHECKED_TYPES and not isinstance(value[part.name], part.type):
+            raise TypeError(f"{part.name} is {value[part.name]!r}")
     return kind(**value)

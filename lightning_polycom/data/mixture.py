@@ -94,10 +94,9 @@ class MixtureOrder:
             given.append(given[-1] + pattern.counts(following - now))
         self._given = given
 
-    def starts(self, start: int, count: int, sequence_length: int) -> np.ndarray:
-        """First tokens of the samples at positions [start, start + count) of the stream: int64 (count,)."""
-        positions = np.arange(start, start + count, dtype=np.int64)
-        out = np.empty(count, np.int64)
+    def starts(self, positions: np.ndarray, sequence_length: int) -> np.ndarray:
+        """First tokens of the samples at the given positions of the stream, int64 (count,): int64 (count,)."""
+        out = np.empty(len(positions), np.int64)
         ends = [weighting.start for weighting in self.weightings[1:]] + [None]
         for number, (weighting, end) in enumerate(zip(self.weightings, ends, strict=True)):
             inside = (positions >= weighting.start) & (True if end is None else positions < end)

@@ -56,9 +56,9 @@ class SampleOrder:
         """Sample indices at positions [start, start + count) of the stream, int64 (count,), in [0, num_samples)."""
         return self.at(np.arange(start, start + count, dtype=np.int64))
 
-    def starts(self, start: int, count: int, sequence_length: int) -> np.ndarray:
-        """First tokens of the samples at positions [start, start + count): int64 (count,)."""
-        return self.indices(start, count) * sequence_length
+    def starts(self, positions: np.ndarray, sequence_length: int) -> np.ndarray:
+        """First tokens of the samples at the given positions of the stream, int64 (count,): int64 (count,)."""
+        return self.at(positions) * sequence_length
 
     def epochs(self, position: int) -> float:
         """How often all samples have been gone through before `position`."""

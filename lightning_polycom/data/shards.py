@@ -1,4 +1,4 @@
-"""Token shards: raw little-endian token ids on disk, written as a stream and read through memory maps.
+"""Token shards: raw little-endian token ids on disk, written as a stream and read window by window.
 
 manifest.json, tokenizer.json
 <split>/<domain>-00000.bin              uint16, or uint32 for vocabularies over 65,536 ids
@@ -43,15 +43,25 @@ class ShardWriter:
 
     def add(self, ids: Sequence[int], num_bytes: int) -> None:
         """Appends one document: its ids, end of text included, and the UTF-8 bytes of its text."""
-        if self._file is not None and self._offsets[-1] + len(ids) > self.shard_tokens:
-            self._finish()
-        if self._file is None:
-            self._start()
-        data = np.array(ids, dtype=self.dtype).tobytes()
-        self._file.write(data)
-        self._digest.update(data)
-        self._offsets.append(self._offsets[-1] + len(ids))
-        self._num_bytes += num_bytes
+        self.add_documents(np.array(ids, self.dtype), np.array([len(ids)]), np.array([num_bytes]))
+
+    def add_documents(self, ids: np.ndarray, tokens: np.ndarray, num_bytes: np.ndarray) -> None:
+        """Appends documents: all their ids, and the tokens and the UTF-8 bytes of each."""
+        ends = np.cumsum(tokens)
+        first = begin = 0
+        while first < len(tokens):
+            if self._file is None:
+                self._start()
+            room = self.shard_tokens - int(self._offsets[-1])
+            last = int(np.searchsorted(ends, begin + room, side="right"))
+            if last == first and self._offsets[-1] == 0:
+                last = first + 1  # longer than a whole file
+            if last > first:
+                end = int(ends[last - 1])
+                self._write(ids[begin:end], ends[first:last] - begin, int(num_bytes[first:last].sum()))
+                first, begin = last, end
+            if first < len(tokens):
+                self._finish()
 
     def close(self) -> list[ShardFile]:
         """Finishes the last file and describes all of them, in order."""
@@ -65,6 +75,14 @@ class ShardWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file, self._digest = path.open("wb"), hashlib.sha256()
         self._offsets, self._num_bytes = array("q", [0]), 0
+
+    def _write(self, ids: np.ndarray, ends: np.ndarray, num_bytes: int) -> None:
+        """Appends to the open file documents that end at `ends`, counted from the first of `ids`."""
+        data = ids.astype(self.dtype, copy=False).tobytes()
+        self._file.write(data)
+        self._digest.update(data)
+        self._offsets.frombytes((ends + self._offsets[-1]).astype(np.int64).tobytes())
+        self._num_bytes += num_bytes
 
     def _finish(self) -> None:
         self._file.flush()

@@ -1,5 +1,10 @@
-"""Stretches of token ids in files, read as one sequence through memory maps, whoever wrote the files."""
+"""Stretches of token ids in files, read as one sequence, whoever wrote the files.
 
+A read is one system call, not a copy from a memory map: that would fault on every page that the process has not touched
+yet, which is nearly every window in training, and count the pages as the process' memory.
+"""
+
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,8 +13,7 @@ import numpy as np
 
 from lightning_polycom.errors import InputError
 
-# Each map holds a file descriptor, of which a process usually has 1,024.
-_MAX_OPEN_MAPS = 256
+_MAX_OPEN_FILES = 256  # of the 1,024 that a process usually may have
 
 
 def parse_dtype(dtype: str | np.dtype) -> np.dtype:
@@ -38,7 +42,7 @@ class Segment(NamedTuple):
 class TokenSequence:
     """The ids of some segments as one sequence; only the slices that are asked for are read and copied.
 
-    Files are mapped when they are first read from, the least recently mapped ones are let go. Memory is three integers
+    Files are opened when they are first read from, those that were opened first are closed. Memory is three integers
     per segment.
 
     Attributes:
@@ -55,65 +59,91 @@ class TokenSequence:
         self._bounds = np.cumsum([0, *(segment.num_tokens for segment in segments)])
         self.files = list(numbers)
         self.num_tokens = int(self._bounds[-1])
-        self._maps: dict[int, np.ndarray] = {}
+        self._open: dict[int, _File] = {}
 
     def read(self, start: int, length: int) -> np.ndarray:
         """Tokens [start, start + length), across segments and files: `dtype` (length,).
 
         Raises:
-            InputError: the range leaves [0, num_tokens].
+            InputError: the range leaves [0, num_tokens], or a file is no longer what it was when it was opened.
         """
-        out = np.empty(length, self.dtype)
-        self._fill(out, start)
-        return out
+        return self.read_batch(np.array([start]), length, self.dtype)[0]
 
-    def read_batch(self, starts: np.ndarray, length: int) -> np.ndarray:
-        """Windows of `length` tokens at each of `starts`: int64 (len(starts), length).
+    def read_batch(self, starts: np.ndarray, length: int, dtype: np.dtype | type = np.int64) -> np.ndarray:
+        """Windows of `length` tokens at each of `starts`: `dtype` (len(starts), length).
 
         Raises:
-            InputError: a range leaves [0, num_tokens].
+            InputError: a range leaves [0, num_tokens], or a file is no longer what it was when it was opened.
         """
-        out = np.empty((len(starts), length), np.int64)
-        for row, start in zip(out, starts, strict=True):
-            self._fill(row, int(start))
-        return out
+        out = np.empty((len(starts), length), self.dtype)
+        data, row_bytes = memoryview(out.reshape(-1).view(np.uint8)), length * self.dtype.itemsize
+        for row, start in enumerate(starts.tolist()):
+            self._fill(data[row * row_bytes : (row + 1) * row_bytes], start)
+        return out.astype(dtype, copy=False)
 
     def file_start(self, file: int) -> int:
         """The position in the sequence of the first token of `files[file]`."""
         return int(self._bounds[np.argmax(self._segment_files == file)])
 
     def __getstate__(self) -> dict:
-        # A pickled memory map would carry its whole file.
-        return {**self.__dict__, "_maps": {}}
+        return {**self.__dict__, "_open": {}}
 
-    def _fill(self, out: np.ndarray, start: int) -> None:
-        if start < 0 or start + len(out) > self.num_tokens:
+    def _fill(self, out: memoryview, start: int) -> None:
+        """Reads the bytes of as many tokens as fit in `out`, from `start` on."""
+        bounds, itemsize = self._bounds, self.dtype.itemsize
+        end = start + len(out) // itemsize
+        if start < 0 or end > self.num_tokens:
             where = self.files[0] if len(self.files) == 1 else self.files[0].parent
             raise InputError(
-                f"tokens {start} to {start + len(out)} lie outside {where}, which has {self.num_tokens} tokens; "
-                "read within them"
+                f"tokens {start} to {end} lie outside {where}, which has {self.num_tokens} tokens; read within them"
             )
-        segment = int(np.searchsorted(self._bounds, start, side="right")) - 1
-        filled = 0
-        while filled < len(out):
-            offset = start + filled - int(self._bounds[segment])
-            part = self._tokens(segment, offset, len(out) - filled)
-            out[filled : filled + len(part)] = part
-            filled += len(part)
-            segment += 1
+        segment = int(bounds.searchsorted(start, "right")) - 1
+        while out:
+            segment_end = bounds.item(segment + 1)
+            offset = self._byte_offsets.item(segment) + (start - bounds.item(segment)) * itemsize
+            available = (segment_end - start) * itemsize
+            self._file(self._segment_files.item(segment)).read(out[:available], offset)
+            out, start, segment = out[available:], segment_end, segment + 1
 
-    def _tokens(self, segment: int, offset: int, length: int) -> np.ndarray:
-        """At most `length` ids of a segment from its `offset` on, as a view of the file's map."""
-        available = int(self._bounds[segment + 1] - self._bounds[segment])
-        begin = int(self._byte_offsets[segment]) + offset * self.dtype.itemsize
-        end = begin + min(length, available - offset) * self.dtype.itemsize
-        return self._map(int(self._segment_files[segment]))[begin:end].view(self.dtype)
+    def _file(self, number: int) -> "_File":
+        if number not in self._open:
+            if len(self._open) >= _MAX_OPEN_FILES:
+                self._open.pop(next(iter(self._open)))
+            self._open[number] = _File(self.files[number])
+        return self._open[number]
 
-    def _map(self, file: int) -> np.ndarray:
-        """The bytes of a file: uint8."""
-        if file not in self._maps:
-            if len(self._maps) >= _MAX_OPEN_MAPS:
-                self._maps.pop(next(iter(self._maps)))
-            # As a plain array: np.memmap runs Python code at each slice.
-            self._maps[file] = np.memmap(self.files[file], np.uint8, mode="r").view(np.ndarray)
-        return self._maps[file]
+
+class _File:
+    """A file that is open for reads at any offset until it is garbage; without a position, so that forks may share it.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise InputError(
+                f"{path}: {error.strerror}; it was changed while it was in use, so bring it back"
+            ) from error
+
+    def __del__(self):
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+    def read(self, out: memoryview, offset: int) -> None:
+        """Fills `out` with the bytes from `offset` on.
+
+        Raises:
+            InputError: the file ends before.
+        """
+        while out:
+            count = os.preadv(self._descriptor, [out], offset)
+            if not count:
+                raise InputError(
+                    f"{self.path}: it ends at byte {os.fstat(self._descriptor).st_size}, ids up to byte "
+                    f"{offset + len(out)} were expected; it was changed while it was in use, so bring it back"
+                )
+            out, offset = out[count:], offset + count

@@ -1,20 +1,19 @@
-"""A byte-level tokenizer with an end-of-text token, loaded from a file or trained on the text at hand."""
+"""Text to token ids and back, by a tokenizer of one of several kinds or one trained on the text at hand."""
 
 import hashlib
 import os
 from collections.abc import Iterable
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_polycom.atomic import atomic_path
+from lightning_polycom.data.tokenizer_formats import find_tokenizer
+from lightning_polycom.data.tokenizer_formats.reserved_pieces import shield_reserved_pieces
+from lightning_polycom.data.tokenizer_formats.special_tokens import EOS_TOKENS, mark_special
 from lightning_polycom.errors import InputError
 
 if TYPE_CHECKING:
     import tokenizers
-
-EOS_TOKENS = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>", "<|im_end|>")
-"""Usual names of the end-of-text token, in the order in which a tokenizer file is searched for them."""
 
 MIN_VOCAB_SIZE = 257  # one id for each byte, and end of text
 
@@ -23,34 +22,52 @@ class Tokenizer:
     """Text to token ids and back, never adding special tokens and never reading them out of the text.
 
     A document that spells the end-of-text token in its text is encoded as ordinary characters, so that end-of-text
-    ids occur only where documents end.
+    ids occur only where documents end. Whatever kind it was loaded from, it is one JSON file of the tokenizers library
+    from then on. It can be pickled.
     """
 
-    def __init__(self, serialized: bytes, backend: "tokenizers.Tokenizer", eos_token: str):
-        backend.no_truncation()
-        backend.no_padding()
-        backend.encode_special_tokens = True
-        self._serialized, self._backend, self._eos_token = serialized, backend, eos_token
-
-    @classmethod
-    def load(cls, path: str | os.PathLike, eos_token: str | None = None) -> "Tokenizer":
-        """Loads a JSON file of the tokenizers library; the end-of-text token is `eos_token` or the first usual one.
-
-        Raises:
-            InputError: no such file, not a tokenizer, or no end-of-text token in its vocabulary.
-        """
+    def __init__(self, serialized: bytes, eos_token: str, bos_token: str | None = None):
         from tokenizers import Tokenizer as Backend
 
-        path = Path(path)
-        if not path.is_file():
-            raise InputError(f"tokenizer: {path} is no file; give a tokenizer.json, or leave it out to train one")
-        serialized = path.read_bytes()
-        try:
-            backend = Backend.from_buffer(serialized)
-        except ValueError as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"tokenizer: {path} is no JSON file of the tokenizers library ({reason})") from error
-        return cls(serialized, backend, _find_eos_token(path, backend, eos_token))
+        self._backend = Backend.from_buffer(serialized)
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._backend.encode_special_tokens = True
+        self._serialized, self._eos_token, self._bos_token = serialized, eos_token, bos_token
+
+    def __reduce__(self) -> tuple:
+        return Tokenizer, (self._serialized, self._eos_token, self._bos_token)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, eos_token: str | None = None, bos_token: str | None = None) -> "Tokenizer":
+        """Loads a tokenizer of any kind that `find_tokenizer` reads.
+
+        The end-of-text token is `eos_token`, else the one that the tokenizer's own files name, else the first of
+        `EOS_TOKENS` that it has. There is a beginning-of-text token only if `bos_token` names one.
+
+        Args:
+            path: A tokenizer.json, a folder with a tokenizer, a SentencePiece model, a name on the Hugging Face hub,
+                or `tiktoken:<encoding>`.
+
+        Raises:
+            InputError: no such tokenizer, one that cannot be converted, or a token that is not in its vocabulary or
+                that would be read out of a text.
+        """
+        found = find_tokenizer(path)
+        backend = _load_backend(found.serialized, path)
+        eos_token = _find_eos_token(path, backend, eos_token, found.eos_token)
+        if bos_token is not None and backend.token_to_id(bos_token) is None:
+            raise InputError(f"bos_token: {path} has no token {bos_token!r}; name one of its tokens, or leave it out")
+        serialized = mark_special(found.serialized, backend, (eos_token, bos_token))
+        serialized = shield_reserved_pieces(serialized)
+        tokenizer = cls(serialized, eos_token, bos_token)
+        for token in (eos_token, bos_token):
+            if tokenizer._reads_special(token):
+                raise InputError(
+                    f"tokenizer: {path} reads its special token {token!r} out of a text that spells it, and so would "
+                    "see documents end where they do not; use another tokenizer"
+                )
+        return tokenizer
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
@@ -82,7 +99,7 @@ class Tokenizer:
                 f"vocab_size: the text gives only {backend.get_vocab_size()} tokens of the {vocab_size} asked for; "
                 f"set it to {backend.get_vocab_size()} or less, or add text"
             )
-        return cls((backend.to_str(pretty=True) + "\n").encode(), backend, EOS_TOKENS[0])
+        return cls((backend.to_str(pretty=True) + "\n").encode(), EOS_TOKENS[0])
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the JSON file, atomically; a loaded tokenizer is written byte for byte as it was read."""
@@ -117,15 +134,50 @@ class Tokenizer:
         return self._backend.token_to_id(self._eos_token)
 
     @property
+    def bos_token(self) -> str | None:
+        """The beginning-of-text token, or None if none was asked for."""
+        return self._bos_token
+
+    @property
+    def bos_token_id(self) -> int | None:
+        """The id of the beginning-of-text token, or None if none was asked for."""
+        return None if self._bos_token is None else self._backend.token_to_id(self._bos_token)
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the JSON file that `save` writes, in hex."""
         return hashlib.sha256(self._serialized).hexdigest()
 
+    def _reads_special(self, token: str | None) -> bool:
+        """Whether `token` is a special token that comes out of a text that spells it."""
+        if token is None:
+            return False
+        id_ = self._backend.token_to_id(token)
+        return id_ in self._backend.get_added_tokens_decoder() and id_ in self.encode(token)
 
-def _find_eos_token(path: Path, backend: "tokenizers.Tokenizer", eos_token: str | None) -> str:
-    for token in EOS_TOKENS if eos_token is None else (eos_token,):
+
+def _load_backend(serialized: bytes, path: str | os.PathLike) -> "tokenizers.Tokenizer":
+    from tokenizers import Tokenizer as Backend
+
+    try:
+        return Backend.from_buffer(serialized)
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"tokenizer: {path} is no JSON file of the tokenizers library ({reason})") from error
+
+
+def _find_eos_token(
+    path: str | os.PathLike, backend: "tokenizers.Tokenizer", asked: str | None, named: str | None
+) -> str:
+    if asked is not None:
+        if backend.token_to_id(asked) is None:
+            raise InputError(f"eos_token: {path} has no token {asked!r}; name one of its tokens")
+        return asked
+    if named is not None:
+        if backend.token_to_id(named) is None:
+            raise InputError(f"eos_token: {path} names {named!r}, which it does not have; name one of its tokens")
+        return named
+    for token in EOS_TOKENS:
         if backend.token_to_id(token) is not None:
             return token
-    if eos_token is not None:
-        raise InputError(f"eos_token: {path} has no token {eos_token!r}; name one of its tokens")
     raise InputError(f"eos_token: {path} has none of {', '.join(EOS_TOKENS)}; name its end-of-text token")

@@ -123,7 +123,7 @@ class TrainingData:
 
     def load_tokenizer(self) -> Tokenizer:
         """The tokenizer itself."""
-        return Tokenizer.load(self._tokenizer_path, self.tokenizer.eos_token)
+        return Tokenizer.load(self._tokenizer_path, self.tokenizer.eos_token, self.tokenizer.bos_token)
 
     def save_tokenizer(self, path: Path) -> None:
         """Writes the tokenizer's JSON file, atomically; a prepared folder's is copied byte for byte."""
@@ -156,7 +156,7 @@ def _common_tokenizer(
 ) -> tuple[str | os.PathLike, TokenizerRecord]:
     """Where the tokenizer of all shards lies, and what is known of it."""
     if not manifests:
-        return _given_tokenizer(selection, selection.eos_token)
+        return _given_tokenizer(selection, selection.eos_token, None)
     folders = list(manifests)
     first, record = folders[0], manifests[folders[0]].tokenizer
     for folder in folders[1:]:
@@ -167,7 +167,7 @@ def _common_tokenizer(
                 f"{first} with {record.sha256[:12]} and {record.eos_token!r}; prepare both with one tokenizer"
             )
     if selection.tokenizer is not None:
-        _, given = _given_tokenizer(selection, record.eos_token)
+        _, given = _given_tokenizer(selection, record.eos_token, record.bos_token)
         if given.sha256 != record.sha256:
             raise InputError(
                 f"data.tokenizer: {selection.tokenizer} is tokenizer {given.sha256[:12]}, {first} was prepared with "
@@ -181,12 +181,14 @@ def _common_tokenizer(
     return first / record.file, record
 
 
-def _given_tokenizer(selection: ShardSelection, eos_token: str | None) -> tuple[str, TokenizerRecord]:
+def _given_tokenizer(
+    selection: ShardSelection, eos_token: str | None, bos_token: str | None
+) -> tuple[str, TokenizerRecord]:
     if selection.tokenizer is None:
         raise InputError(
             "data.tokenizer: empty; files of other tools do not bring their tokenizer, so name the one that made them"
         )
-    loaded = Tokenizer.load(selection.tokenizer, eos_token)
+    loaded = Tokenizer.load(selection.tokenizer, eos_token, bos_token)
     return selection.tokenizer, TokenizerRecord(
         file=str(selection.tokenizer),
         sha256=loaded.fingerprint,

@@ -55,6 +55,7 @@ def plan_rows(model: LanguageModel, data: TokenDataModule, trainer: L.Trainer) -
             f"{16 * config.num_parameters / 2**30:.2f} GiB (fp32: weight, gradient, two moments)",
         ),
         ("documents", "kept apart" if data.separate_documents else "attend to each other within a sequence"),
+        *([("repetitions", "sequences with one are left out of the loss")] if data.mask_repetitions else []),
         ("compiled", _compiled_row(model, trainer)),
         ("data", _data_row(data)),
         *([("validation", _validation_row(data))] if _is_there(data) else []),

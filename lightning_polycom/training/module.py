@@ -63,6 +63,7 @@ class LanguageModel(L.LightningModule):
         self.decoder: Decoder | None = None
         self._step_sums: Tensor | None = None
         self._step_targets: Tensor | None = None  # of the step in progress, where they have to be counted over ranks
+        self._step_masked: int | None = None  # this rank's sequences left out of it, where any may be
 
     def configure_model(self) -> None:
         """Builds the decoder on the meta device, fills it where it will live, and compiles its blocks to train."""
@@ -113,6 +114,8 @@ class LanguageModel(L.LightningModule):
         sums = next_token_loss(logits, batch["labels"], with_z_loss=self.z_loss_weight > 0)
         targets = self._num_step_targets(batch)
         self._count(torch.stack(sums[:2]).detach() / targets)
+        if "num_masked_sequences" in batch:
+            self._step_masked = (self._step_masked or 0) + batch["num_masked_sequences"]
         total = sums.negative_log_likelihood + self.z_loss_weight * sums.squared_log_normalizer
         return total / targets * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
 
@@ -128,6 +131,7 @@ class LanguageModel(L.LightningModule):
         """
         norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
         sums, self._step_sums, self._step_targets = self._step_sums, None, None
+        masked, self._step_masked = self._step_masked, None
         step = self.trainer.global_step + 1  # the one that ends now
         if step % self.trainer.log_every_n_steps:
             return
@@ -135,6 +139,9 @@ class LanguageModel(L.LightningModule):
         scalars = {"train/loss": loss, "optim/lr": optimizer.param_groups[0]["lr"], "optim/grad_norm": norm.item()}
         if self.z_loss_weight > 0:
             scalars["train/z_loss"] = z_loss
+        if masked is not None:
+            count = torch.tensor(masked, device=self.device)
+            scalars["data/masked_sequences"] = self.trainer.strategy.reduce(count, reduce_op="sum").item()
         log_scalars(self.trainer, scalars, step)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:

@@ -14,6 +14,18 @@ def test_save_and_load_are_inverse(small_prepared, tmp_path):
     assert json.loads((tmp_path / "manifest.json").read_text())["format"] == "lightning_polycom.shards/1"
 
 
+def test_manifests_from_before_there_was_a_beginning_of_text(small_prepared, tmp_path):
+    _, manifest = small_prepared
+    manifest.save(tmp_path)
+    value = json.loads((tmp_path / "manifest.json").read_text())
+    del value["tokenizer"]["bos_token"], value["tokenizer"]["bos_token_id"]
+    (tmp_path / "manifest.json").write_text(json.dumps(value))
+    assert Manifest.load(tmp_path) == manifest
+    named = replace(manifest, tokenizer=replace(manifest.tokenizer, bos_token="<s>", bos_token_id=1))
+    named.save(tmp_path)
+    assert Manifest.load(tmp_path) == named
+
+
 def test_domains_keep_their_order(small_prepared):
     _, manifest = small_prepared
     assert manifest.domains("train") == manifest.domains("validation") == ["code", "prose"]
@@ -48,6 +60,8 @@ def test_missing(tmp_path):
         (lambda value: value["shards"][0].update(num_tokens="many"), "num_tokens"),
         (lambda value: value["shards"][0].update(file="../../x.bin"), "outside"),
         (lambda value: value["tokenizer"].update(extra=1), "extra"),
+        (lambda value: value["tokenizer"].update(bos_token_id="1"), "bos_token_id"),
+        (lambda value: value["tokenizer"].pop("eos_token_id"), "eos_token_id"),
         (lambda value: value.update(shards=3), "int"),
     ],
 )

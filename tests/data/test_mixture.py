@@ -40,7 +40,7 @@ def test_every_prefix_has_the_weights_shares(weights):
 
 def test_each_domain_goes_through_its_own_order_epoch_after_epoch():
     mixture = order(Weighting(0, {"d0": 5, "d1": 3, "d2": 2}))
-    starts = mixture.starts(0, 3000, LENGTH)
+    starts = mixture.starts(np.arange(3000), LENGTH)
     owners = domains(mixture, starts)
     for index, source in enumerate(mixture.sources):
         mine = (starts[owners == index] - source.first_token) // LENGTH
@@ -52,17 +52,17 @@ def test_each_domain_goes_through_its_own_order_epoch_after_epoch():
 
 def test_any_position_can_be_asked_for():
     mixture = order(Weighting(0, {"d0": 5, "d1": 1}), Weighting(700, {"d1": 1, "d2": 1}))
-    whole = mixture.starts(0, 2000, LENGTH)
+    whole = mixture.starts(np.arange(2000), LENGTH)
     rng = np.random.default_rng(0)
     for start, count in rng.integers(0, 1000, (50, 2)):
-        assert np.array_equal(mixture.starts(start, count, LENGTH), whole[start : start + count])
+        assert np.array_equal(mixture.starts(np.arange(start, start + count), LENGTH), whole[start : start + count])
 
 
 def test_a_change_of_weights_moves_nothing_before_it_and_goes_on_where_each_domain_was():
     first, changed = Weighting(0, {"d0": 9, "d1": 1}), Weighting(500, {"d0": 1, "d1": 1, "d2": 2})
     before, after = order(first), order(first, changed)
-    assert np.array_equal(before.starts(0, 500, LENGTH), after.starts(0, 500, LENGTH))
-    starts = after.starts(0, 900, LENGTH)
+    assert np.array_equal(before.starts(np.arange(500), LENGTH), after.starts(np.arange(500), LENGTH))
+    starts = after.starts(np.arange(900), LENGTH)
     owners = domains(after, starts)
     assert (owners[:500] < 2).all() and abs((owners[500:] == 2).sum() - 200) <= 2
     for index, source in enumerate(after.sources):

@@ -67,9 +67,54 @@ def test_a_file_that_is_no_tokenizer(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("content", [b"", b"neither", b"\xff\xfe", b"\x0a\x02\x0a\x00"])
+def test_a_file_of_no_kind(tmp_path, content):
+    (tmp_path / "spm.model").write_bytes(content)
+    with pytest.raises(InputError, match=r"spm\.model is no JSON file .* and no SentencePiece model"):
+        Tokenizer.load(tmp_path / "spm.model")
+
+
 def test_a_path_that_is_no_file(tmp_path):
-    with pytest.raises(InputError, match="is no file"):
-        Tokenizer.load(tmp_path)
+    with pytest.raises(InputError, match=r"tokenizer\.json is no file or folder; give a tokenizer\.json"):
+        Tokenizer.load(tmp_path / "tokenizer.json")
+
+
+def test_beginning_of_text_only_if_one_is_asked_for(trained, tmp_path):
+    trained.save(tmp_path / "t.json")
+    assert (trained.bos_token, trained.bos_token_id) == (None, None)
+    named = Tokenizer.load(tmp_path / "t.json", bos_token="<|endoftext|>")
+    assert (named.bos_token, named.bos_token_id, named.fingerprint) == ("<|endoftext|>", 0, trained.fingerprint)
+    assert named.encode("def") == trained.encode("def")
+    with pytest.raises(InputError, match=r"bos_token: .*t\.json has no token '<s>'"):
+        Tokenizer.load(tmp_path / "t.json", bos_token="<s>")
+
+
+def test_it_can_be_sent_to_another_process(trained, texts):
+    import pickle
+
+    again = pickle.loads(pickle.dumps(trained))
+    assert (again.fingerprint, again.eos_token_id, again.bos_token) == (trained.fingerprint, 0, None)
+    assert again.encode_batch(texts[:3]) == trained.encode_batch(texts[:3])
+
+
+def test_end_of_text_is_made_special_where_the_file_does_not(trained, tmp_path):
+    trained.save(tmp_path / "t.json")
+    value = json.loads((tmp_path / "t.json").read_text())
+    value["added_tokens"][0]["special"] = False
+    (tmp_path / "t.json").write_text(json.dumps(value))
+    text = "a<|endoftext|>b"
+    tokenizer = Tokenizer.load(tmp_path / "t.json")
+    assert tokenizer.encode(text) == trained.encode(text)
+    tokenizer.save(tmp_path / "again.json")
+    assert Tokenizer.load(tmp_path / "again.json").fingerprint == tokenizer.fingerprint
+
+
+def test_the_vocabulary_ends_with_its_largest_id(trained, tmp_path):
+    trained.save(tmp_path / "t.json")
+    value = json.loads((tmp_path / "t.json").read_text())
+    value["model"]["vocab"]["<padding>"] = 703  # ids 600 to 702 are missing
+    (tmp_path / "t.json").write_text(json.dumps(value))
+    assert Tokenizer.load(tmp_path / "t.json").vocab_size == 704
 
 
 def test_end_of_text_by_name_by_habit_and_missing(trained, tmp_path):

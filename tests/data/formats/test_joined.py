@@ -74,12 +74,12 @@ def test_fingerprint(tmp_path):
     assert open_shards(moved).fingerprint != original
 
 
-def test_many_files_few_maps_and_a_small_pickle(tmp_path, monkeypatch):
-    monkeypatch.setattr(token_sequence, "_MAX_OPEN_MAPS", 2)
+def test_many_files_few_open_and_a_small_pickle(tmp_path, monkeypatch):
+    monkeypatch.setattr(token_sequence, "_MAX_OPEN_FILES", 2)
     folder = write_numpy(tmp_path, **{f"a{n:03d}": [n, n] for n in range(50)})
     shards = open_shards(folder)
     assert shards.read(0, 100).tolist() == [n // 2 for n in range(100)]
-    assert len(shards._maps) == 2
+    assert len(shards._open) == 2
     copy = pickle.loads(pickle.dumps(shards))
     assert copy.read(31, 3).tolist() == [15, 16, 16]
     assert copy.fingerprint == shards.fingerprint

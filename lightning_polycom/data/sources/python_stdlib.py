@@ -9,6 +9,7 @@ import hashlib
 import os
 import sysconfig
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from lightning_polycom.errors import InputError
@@ -20,31 +21,42 @@ _TEST_FOLDERS = {"test", "tests", "idle_test"}
 _SKIPPED_FOLDERS = {"__pycache__", "site-packages", "dist-packages"}
 
 
-def iterate_python_stdlib(root: Path | None = None) -> Iterator[tuple[str, str, str]]:
-    """Yields (domain, id, text) of every document, in a fixed order: library, tests, reference.
+DOMAINS = ("library", "tests", "reference")
+
+
+def iterate_python_stdlib(domain: str, root: Path | None = None) -> Iterator[tuple[str, str]]:
+    """Yields (id, text) of every document of a domain, in a fixed order.
 
     Ids are paths below the library's root with forward slashes, or `topics/<name>`. Tests are thinned out by the hash
     of their id to at most one and a half times the bytes of the library.
 
     Args:
+        domain: One of DOMAINS.
         root: The folder of the library; default the running Python's.
 
     Raises:
         InputError: no Python sources there.
     """
     root = Path(sysconfig.get_path("stdlib")) if root is None else root
-    domains = _list_sources(root)
+    if domain == "reference":
+        yield from _reference(root)
+        return
+    for name in _list_sources(root)[domain]:
+        yield name, (root / name).read_bytes().decode("utf-8")
+
+
+@lru_cache(maxsize=1)
+def _list_sources(root: Path) -> dict[str, list[str]]:
+    """Ids of the files of each domain, sorted; every file is read to see that it is text, hence the cache."""
+    domains = _usable_files(root)
     if not domains["library"]:
         raise InputError(f"python_stdlib: no Python sources in {root}; give `sources` text files instead")
     limit = _MAX_TESTS_PER_LIBRARY_BYTE * sum(domains["library"].values())
     domains["tests"] = _thin_out(domains["tests"], limit)
-    for domain, files in domains.items():
-        for name in sorted(files):
-            yield domain, name, (root / name).read_bytes().decode("utf-8")
-    yield from _reference(root)
+    return {domain: sorted(files) for domain, files in domains.items()}
 
 
-def _list_sources(root: Path) -> dict[str, dict[str, int]]:
+def _usable_files(root: Path) -> dict[str, dict[str, int]]:
     """Byte sizes of the usable files by id, by domain."""
     domains: dict[str, dict[str, int]] = {"library": {}, "tests": {}}
     for folder, subfolders, names in os.walk(root):
@@ -85,4 +97,4 @@ def _reference(root: Path) -> Iterator[tuple[str, str, str]]:
     for statement in ast.parse(path.read_bytes()).body:
         if isinstance(statement, ast.Assign) and getattr(statement.targets[0], "id", None) == "topics":
             topics = ast.literal_eval(statement.value)
-            yield from (("reference", f"topics/{name}", topics[name]) for name in sorted(topics))
+            yield from ((f"topics/{name}", topics[name]) for name in sorted(topics))

@@ -4,7 +4,7 @@ import json
 import pytest
 from small_corpora import library_documents
 
-from lightning_polycom.data.heldout_tasks import (
+from lightning_polycom.data.preparation.heldout_tasks import (
     HeldOutPool,
     make_perplexity_rows,
     make_questions,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning_polycom.atomic import write_text
-from lightning_polycom.data.hold_out import document_hash
+from lightning_polycom.data.preparation.hashing import document_hash
 from lightning_polycom.data.sources import Document
 
 NUM_CHOICES = 4

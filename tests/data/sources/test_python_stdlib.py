@@ -2,7 +2,7 @@ import collections
 
 import pytest
 
-from lightning_polycom.data.python_stdlib import iterate_python_stdlib
+from lightning_polycom.data.sources.python_stdlib import DOMAINS, iterate_python_stdlib
 from lightning_polycom.errors import InputError
 
 
@@ -29,8 +29,12 @@ def library(tmp_path):
     return tmp_path
 
 
+def entries(root=None):
+    return [(domain, *entry) for domain in DOMAINS for entry in iterate_python_stdlib(domain, root)]
+
+
 def test_domains_ids_and_texts(library):
-    found = list(iterate_python_stdlib(library))
+    found = entries(library)
     assert [(d, i) for d, i, _ in found if d != "tests"] == [
         ("library", "abc.py"),
         ("library", "json/decoder.py"),
@@ -44,21 +48,21 @@ def test_domains_ids_and_texts(library):
 
 def test_tests_are_thinned_out_to_one_and_a_half_times_the_library(library):
     sizes = collections.Counter()
-    for domain, _, text in iterate_python_stdlib(library):
+    for domain, _, text in entries(library):
         sizes[domain] += len(text.encode())
     assert sizes["library"] == 600
     assert 700 < sizes["tests"] <= 900
-    assert list(iterate_python_stdlib(library)) == list(iterate_python_stdlib(library))
+    assert entries(library) == entries(library)
 
 
 def test_missing_parts_are_absent_and_a_missing_library_is_an_error(library, tmp_path_factory):
     (library / "pydoc_data" / "topics.py").unlink()
-    assert {domain for domain, _, _ in iterate_python_stdlib(library)} == {"library", "tests"}
+    assert {domain for domain, _, _ in entries(library)} == {"library", "tests"}
     with pytest.raises(InputError, match="python_stdlib"):
-        list(iterate_python_stdlib(tmp_path_factory.mktemp("nothing")))
+        entries(tmp_path_factory.mktemp("nothing"))
 
 
 def test_the_running_python():
-    counts = collections.Counter(domain for domain, _, _ in iterate_python_stdlib())
+    counts = collections.Counter(domain for domain, _, _ in entries())
     assert counts["library"] > 300
     assert counts["reference"] > 50

@@ -196,6 +196,7 @@ def test_real_text_with_a_published_tokenizer(shared, tmp_path):
         ({"validation_fraction": -0.1}, "validation_fraction"),
         ({"shard_tokens": 0}, "shard_tokens"),
         ({"questions_per_domain": -1}, "questions_per_domain"),
+        ({"num_workers": 0}, "num_workers"),
         ({"vocab_size": 100}, "vocab_size"),
         ({"vocab_size": 10**6}, "vocab_size"),
         ({"eos_token": "</s>"}, "eos_token"),
@@ -206,7 +207,7 @@ def test_real_text_with_a_published_tokenizer(shared, tmp_path):
 def test_bad_settings(small_config, tmp_path, change, message):
     with pytest.raises(InputError, match=message):
         prepare(replace(small_config, **change), tmp_path / "out")
-    assert names_in(tmp_path) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_link_to_another_disk_stays_a_link(small_config, tmp_path):
@@ -223,3 +224,76 @@ def test_importing_the_room_is_light():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
     assert result.stdout.strip() == "set()"
     assert time.perf_counter() - started < 5
+
+
+def test_duplicates_are_counted_and_left_out_on_request(small_config, tmp_path, capsys):
+    rows = library_documents("x", 30)
+    copies = write_rows(tmp_path / "more.jsonl", [{**row, "id": f"again{n}"} for n, row in enumerate(rows)] + rows)
+    config = replace(small_config, sources=[str(copies)], validation_fraction=0.0)
+    kept = prepare(config, tmp_path / "kept")
+    assert kept.documents["more"].num_duplicates == 30
+    assert len(texts_of(tmp_path / "kept", "train", "more")) == 60
+    dropped = prepare(replace(config, drop_duplicates=True), tmp_path / "dropped")
+    assert dropped.documents["more"].num_dropped_duplicates == 30
+    assert texts_of(tmp_path / "dropped", "train", "more") == [row["text"] for row in rows]
+    assert "30 documents repeat an earlier one's text, 30 of them left out" in capsys.readouterr().out
+    assert Manifest.load(tmp_path / "dropped") == dropped
+
+
+def test_documents_with_repetitions_are_left_out_on_request(small_config, tmp_path, capsys):
+    rows = library_documents("x", 30)
+    again = [
+        {"id": "again", "text": rows[0]["text"] + "ab, " * 400},
+        {"id": "few", "text": "ab, " * 8 + rows[1]["text"]},
+    ]
+    source = write_rows(tmp_path / "text.jsonl", rows + again)
+    config = replace(small_config, sources=[str(source)], validation_fraction=0.0)
+    whole = texts_of(tmp_path / "kept", "train", "text") if prepare(config, tmp_path / "kept") else []
+    manifest = prepare(replace(config, drop_repetitions=True), tmp_path / "dropped")
+    left_out = set(whole) - set(texts_of(tmp_path / "dropped", "train", "text"))
+    assert again[0]["text"] in left_out and again[1]["text"] not in left_out
+    assert manifest.documents["text"].num_dropped_repetitions == len(left_out)
+    assert f"left out {len(left_out)} documents with repetitions" in capsys.readouterr().out
+
+
+def test_a_source_without_text_is_named(small_config, tmp_path):
+    (tmp_path / "blank.txt").write_text(" \n")
+    (tmp_path / "empty.jsonl").write_text("")
+    for name in ("blank.txt", "empty.jsonl"):
+        sources = [*small_config.sources, str(tmp_path / name)]
+        with pytest.raises(InputError, match=f"{name} has no text"):
+            prepare(replace(small_config, sources=sources), tmp_path / "out")
+
+
+def test_a_data_set_of_hugging_face(tmp_path):
+    import datasets
+
+    rows = library_documents("x", 40)
+    datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "saved")
+    write_rows(tmp_path / "same.jsonl", rows)
+    for name, source in (("a", f"x=huggingface:{tmp_path / 'saved'}"), ("b", f"x={tmp_path / 'same.jsonl'}")):
+        prepare(PrepareConfig(sources=[source], id_column="id", vocab_size=300), tmp_path / name)
+    assert Manifest.load(tmp_path / "a").fingerprint == Manifest.load(tmp_path / "b").fingerprint
+    assert names_in(tmp_path) == ["a", "b", "same.jsonl", "saved"]
+
+
+def test_a_beginning_of_text_stands_before_every_document_on_request(shared, small_config, tmp_path):
+    tokenizer = shared / "tokenizers" / "bpe-1024.json"
+    bos = Tokenizer.load(tokenizer).decode([1])
+    config = replace(small_config, tokenizer=str(tokenizer), bos_token=bos)
+    manifest = prepare(config, tmp_path / "out")
+    assert (manifest.tokenizer.bos_token, manifest.tokenizer.bos_token_id) == (bos, 1)
+    assert f"one {bos} comes before it" in manifest.document_rule
+    plain = prepare(replace(config, bos_token=None), tmp_path / "plain")
+    for shard, other in zip(manifest.shards, plain.shards, strict=False):
+        if shard.num_documents == other.num_documents:
+            assert shard.num_tokens == other.num_tokens + other.num_documents
+    for split in ("train", "validation"):
+        for text, framed in zip(
+            texts_of(tmp_path / "plain", split, "code"), texts_of(tmp_path / "out", split, "code"), strict=True
+        ):
+            assert framed == bos + text
+    with pytest.raises(InputError, match="bos_token"):
+        prepare(replace(config, bos_token="nowhere"), tmp_path / "other")
+    with pytest.raises(InputError, match="bos_token"):
+        prepare(replace(small_config, bos_token=bos), tmp_path / "other")
