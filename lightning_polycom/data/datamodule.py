@@ -76,10 +76,8 @@ class TokenDataModule(L.LightningDataModule):
         num_workers: int = 0,
     ):
         super().__init__()
-        _require_positive("sequence_length", sequence_length)
-        _require_positive("validation_batch_size", validation_batch_size)
-        _require_positive("max_validation_tokens", max_validation_tokens)
-        _require_positive("max_tokens", max_tokens)
+        _require_positive(sequence_length=sequence_length, validation_batch_size=validation_batch_size)
+        _require_positive(max_validation_tokens=max_validation_tokens, max_tokens=max_tokens)
         if num_workers < 0:
             raise InputError(f"data.num_workers: found {num_workers}; give 0 (a thread) or a number of processes")
         self.folder = None if folder is None else Path(folder)
@@ -90,9 +88,8 @@ class TokenDataModule(L.LightningDataModule):
         self.global_batch_size, self.micro_batch_size = global_batch_size, micro_batch_size
         self.validation_batch_size = validation_batch_size or micro_batch_size
         self.max_validation_tokens, self.max_tokens = max_validation_tokens, max_tokens
-        self.prepare_config, self.mixture = prepare, mixture
+        self.prepare_config, self.mixture, self.num_workers = prepare, mixture, num_workers
         self.separate_documents, self.mask_repetitions = separate_documents, mask_repetitions
-        self.num_workers = num_workers
         self.weightings = [] if mixture is None else [Weighting(0, dict(mixture))]
         self.position = 0  # global samples trained on before this start
         self._first_step = 0  # the optimizer step at which this start began
@@ -279,6 +276,7 @@ class TokenDataModule(L.LightningDataModule):
         return SampleOrder(num_samples, self.seed, self.training_data.fingerprint)
 
 
-def _require_positive(name: str, value: int | None) -> None:
-    if value is not None and value < 1:
-        raise InputError(f"data.{name}: found {value}; it must be at least 1")
+def _require_positive(**settings: int | None) -> None:
+    for name, value in settings.items():
+        if value is not None and value < 1:
+            raise InputError(f"data.{name}: found {value}; it must be at least 1")
