@@ -82,11 +82,9 @@ class DownstreamEvaluation(L.Callback):
         if trainer.global_step == self._last_step:
             return
         self._last_step = trainer.global_step
-        from lightning_polycom.data.tokenizer import Tokenizer
         from lightning_polycom.evaluation import DecoderLM, run_evaluation, scalars, write_results
 
-        manifest, folder = trainer.datamodule.manifest, trainer.datamodule.folder
-        tokenizer = Tokenizer.load(folder / manifest.tokenizer.file, manifest.tokenizer.eos_token)
+        tokenizer = trainer.datamodule.training_data.load_tokenizer()
         precision = evaluation_precision(str(trainer.precision))
         bar = trainer.progress_bar_callback
         track = bar.track if isinstance(bar, StepProgress) else iter

@@ -3,7 +3,6 @@
 import importlib.metadata
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
@@ -37,8 +36,7 @@ class RunRecord(L.Callback):
         folder, data = Path(trainer.default_root_dir), trainer.datamodule
         with atomic_path(folder / "config.yaml") as temporary:
             self.parser.save(self.config, str(temporary), skip_none=False, overwrite=True)
-        with atomic_path(folder / "tokenizer.json") as temporary:
-            shutil.copyfile(data.folder / data.manifest.tokenizer.file, temporary)
+        data.training_data.save_tokenizer(folder / "tokenizer.json")
         self._record = {"status": "running", **_facts(trainer, pl_module)}
         write_json(folder / "run.json", self._record)
         for logger in trainer.loggers:
@@ -61,6 +59,7 @@ class RunRecord(L.Callback):
 
 def _facts(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
     config, data = pl_module.decoder_config, trainer.datamodule
+    tokenizer = data.training_data.tokenizer
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "started": _now(),
@@ -72,10 +71,12 @@ def _facts(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         "precision": str(trainer.precision),
         "max_steps": trainer.max_steps,
         "tokens_per_step": data.tokens_per_step,
-        "data_folder": str(data.folder),
-        "data_fingerprint": data.manifest.fingerprint,
+        "data_folder": None if data.folder is None else str(data.folder),
+        "data_fingerprint": data.training_data.fingerprint,
+        "data_domains": [record._asdict() for record in data.training_data.records()],
+        "data_changes": [change._asdict() for change in data.data_changes],
         "data_mixture": [{"from_sample": start, "weights": weights} for start, weights in data.weightings],
-        "tokenizer": {"eos_token": data.manifest.tokenizer.eos_token, "sha256": data.manifest.tokenizer.sha256},
+        "tokenizer": {"eos_token": tokenizer.eos_token, "sha256": tokenizer.sha256},
         "activation": config.activation.name,
         "num_parameters": config.num_parameters,
         "num_active_parameters": config.num_active_parameters,

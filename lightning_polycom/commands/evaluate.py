@@ -67,9 +67,8 @@ def evaluate(checkpoint: Path, options: EvaluateOptions) -> dict[str, str]:
     decoder, tokenizer = load_decoder(checkpoint)
     folder, settings = run_folder_of(checkpoint), _settings(checkpoint, options)
     record = read_record(folder)
-    loaded = load_tasks(
-        settings["tasks"], settings["include_path"] or [], Path(record["data_folder"]), settings["num_fewshot"]
-    )
+    data_folder = record["data_folder"] and Path(record["data_folder"])  # none with shards of other tools
+    loaded = load_tasks(settings["tasks"], settings["include_path"] or [], data_folder, settings["num_fewshot"])
     precision = options.precision or evaluation_precision(record["precision"])
     lm = DecoderLM(_placed(decoder, options.device), tokenizer, settings["batch_tokens"], precision, _track)
     results = run_evaluation(lm, loaded, limit=settings["limit"])

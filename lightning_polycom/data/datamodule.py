@@ -6,23 +6,25 @@ from typing import Any
 import lightning as L
 
 from lightning_polycom.data.batches import BatchPlan, TrainingStream, ValidationWindows
+from lightning_polycom.data.changed_data import DataChange, changed_data
 from lightning_polycom.data.loader import BatchLoader
-from lightning_polycom.data.manifest import Manifest
 from lightning_polycom.data.mixture import MixtureOrder, Weighting, continued, mixture_sources
 from lightning_polycom.data.order import SampleOrder
 from lightning_polycom.data.preparation import PrepareConfig, prepare
-from lightning_polycom.data.shards import TokenShards, open_shards
+from lightning_polycom.data.shard_selection import Paths, ShardSelection
+from lightning_polycom.data.training_data import TrainingData
 from lightning_polycom.errors import InputError
 
 
 class TokenDataModule(L.LightningDataModule):
-    """Serves windows of `sequence_length` tokens from prepared shards.
+    """Serves windows of `sequence_length` tokens from prepared shards, or from those of other tools.
 
     The unit is the optimizer step: gradient accumulation is derived from the global batch, the micro-batch and the
     number of ranks, and the trainer's `val_check_interval` counts optimizer steps.
 
     Args:
-        folder: A folder written by `polycom prepare`; with `prepare` set, it is made or brought up to date first.
+        folder: A folder written by `polycom prepare`; with `prepare` set, it is made or brought up to date first. Null
+            to train on `train`.
         sequence_length: Tokens per sample.
         global_batch_size: Sequences per optimizer step, over all ranks and micro-batches.
         micro_batch_size: Sequences per rank and forward pass.
@@ -32,6 +34,14 @@ class TokenDataModule(L.LightningDataModule):
         seed: Seed of the sample order.
         mixture: Weight of each training domain in the stream of samples, by name; domains that are not named are left
             out. Default: all domains as one text, each as often as it has tokens.
+        train: Shards of any tool to train on in place: a file, a folder, a glob, Megatron's prefix or a list of such,
+            or several of these by the name of their domain; also prepared folders.
+        validation: Validation domains in the same form, beside those of `folder`.
+        tokenizer: The tokenizer that the shards of other tools were made with; prepared folders bring theirs.
+        eos_token: Its end-of-text token; default the first usual one that it has.
+        dtype: Of the ids in files that do not tell (nanoGPT's), for all shards of other tools or by domain.
+        allow_changed_data: Resume also if the data is another than the checkpoint's: at the same position, in the
+            stream of the new data. Another tokenizer is refused all the same.
         prepare: How to make the shards if they are missing or were made otherwise; null to only use what is there.
         separate_documents: Keeps the documents of a sequence apart, in training and validation: no attention from one
             to another, positions from 0 in each, and the first token of a document is no target.
@@ -45,7 +55,7 @@ class TokenDataModule(L.LightningDataModule):
 
     def __init__(
         self,
-        folder: str,
+        folder: str | None = None,
         sequence_length: int = 1024,
         global_batch_size: int = 64,
         micro_batch_size: int = 8,
@@ -54,30 +64,32 @@ class TokenDataModule(L.LightningDataModule):
         max_tokens: int | None = None,
         seed: int = 1234,
         mixture: dict[str, float] | None = None,
+        train: Paths | dict[str, Paths] | None = None,
+        validation: Paths | dict[str, Paths] | None = None,
+        tokenizer: str | None = None,
+        eos_token: str | None = None,
+        dtype: str | dict[str, str] | None = None,
+        allow_changed_data: bool = False,
         prepare: PrepareConfig | None = None,
         separate_documents: bool = False,
         mask_repetitions: bool = False,
         num_workers: int = 0,
     ):
         super().__init__()
-        settings = {
-            "sequence_length": sequence_length,
-            "validation_batch_size": validation_batch_size,
-            "max_validation_tokens": max_validation_tokens,
-            "max_tokens": max_tokens,
-        }
-        for name, value in settings.items():
-            if value is not None and value < 1:
-                raise InputError(f"data.{name}: found {value}; it must be at least 1")
+        _require_positive(sequence_length=sequence_length, validation_batch_size=validation_batch_size)
+        _require_positive(max_validation_tokens=max_validation_tokens, max_tokens=max_tokens)
         if num_workers < 0:
             raise InputError(f"data.num_workers: found {num_workers}; give 0 (a thread) or a number of processes")
-        self.folder, self.sequence_length, self.seed = Path(folder), sequence_length, seed
+        self.folder = None if folder is None else Path(folder)
+        self.selection = ShardSelection(self.folder, train, validation, tokenizer, eos_token, dtype)
+        self.allow_changed_data = allow_changed_data
+        self.data_changes: list[DataChange] = []  # that were allowed, at some resume
+        self.sequence_length, self.seed = sequence_length, seed
         self.global_batch_size, self.micro_batch_size = global_batch_size, micro_batch_size
         self.validation_batch_size = validation_batch_size or micro_batch_size
         self.max_validation_tokens, self.max_tokens = max_validation_tokens, max_tokens
-        self.prepare_config, self.mixture = prepare, mixture
+        self.prepare_config, self.mixture, self.num_workers = prepare, mixture, num_workers
         self.separate_documents, self.mask_repetitions = separate_documents, mask_repetitions
-        self.num_workers = num_workers
         self.weightings = [] if mixture is None else [Weighting(0, dict(mixture))]
         self.position = 0  # global samples trained on before this start
         self._first_step = 0  # the optimizer step at which this start began
@@ -105,16 +117,22 @@ class TokenDataModule(L.LightningDataModule):
     def prepare_data(self) -> None:
         """Makes the shards on one process of each node, or finds them up to date by their fingerprint."""
         if self.prepare_config is not None:
+            if self.folder is None:
+                raise InputError("data.prepare: needs data.folder, the folder to make; name it, or set prepare to null")
             prepare(self.prepare_config, self.folder)
 
     def setup(self, stage: str) -> None:
         """Opens the shards and fits the trainer's step counters to the global batch."""
-        self.manifest = Manifest.load(self.folder)
-        self.validation_domains = self.manifest.domains("validation")
+        self.training_data = TrainingData(self.selection)
+        self.validation_domains = list(self.training_data.validation)
         trainer = self.trainer
+        if stage == "validate" and not self.validation_domains:
+            raise InputError("data.validation: empty; name the shards to validate on")
         if stage == "fit":
             self.plan = BatchPlan(self.global_batch_size, self.micro_batch_size, trainer.world_size)
-            self.train_shards = open_shards(self.folder, "train")
+            self.train_shards = self.training_data.train_shards
+            if self.separate_documents:
+                self.training_data.require_document_ends(in_one_text=self.mixture is None)
             self._order = self._sample_order()
             trainer.accumulate_grad_batches = self.plan.accumulation
             if isinstance(trainer.val_check_interval, int):
@@ -152,7 +170,7 @@ class TokenDataModule(L.LightningDataModule):
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         return [
             ValidationWindows(
-                self.validation_shards(domain),
+                self.training_data.validation[domain],
                 self.sequence_length,
                 self.validation_batch_size,
                 rank,
@@ -163,16 +181,15 @@ class TokenDataModule(L.LightningDataModule):
             for domain in self.validation_domains
         ]
 
-    def validation_shards(self, domain: str) -> TokenShards:
-        """The held-out shards of one domain."""
-        return open_shards(self.folder, "validation", domain)
-
     def state_dict(self) -> dict[str, Any]:
         """The position in the sample stream, and what it is a position in."""
         return {
             "samples": self.samples_trained,
-            "tokenizer": self.manifest.tokenizer.sha256,
-            "fingerprint": self.manifest.fingerprint,
+            "tokenizer": self.training_data.tokenizer.sha256,
+            "eos_token": self.training_data.tokenizer.eos_token,
+            "fingerprint": self.training_data.fingerprint,
+            "domains": [list(record) for record in self.training_data.records()],
+            "data_changes": [list(change) for change in self.data_changes],
             "seed": self.seed,
             "sequence_length": self.sequence_length,
             "separate_documents": self.separate_documents,
@@ -182,20 +199,22 @@ class TokenDataModule(L.LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues the stream where the checkpoint stopped; other data or order is an error, not a silent restart."""
-        tokenizer = self.manifest.tokenizer.sha256
-        if state_dict["tokenizer"] != tokenizer:
+        now = self.training_data.tokenizer
+        # Checkpoints from before shards of other tools have no end of text; a prepared folder's cannot change alone.
+        theirs = (state_dict["tokenizer"], state_dict.get("eos_token", now.eos_token))
+        if theirs != (now.sha256, now.eos_token):
             raise InputError(
-                f"data: the checkpoint was trained with tokenizer {state_dict['tokenizer'][:12]}, the shards in "
-                f"{self.folder} were written with {tokenizer[:12]}; prepare the text with the run's tokenizer.json"
+                f"data: the checkpoint was trained with tokenizer {theirs[0][:12]} and end of text {theirs[1]!r}, the "
+                f"shards in {self.selection} are of {now.sha256[:12]} and {now.eos_token!r}; use shards of the run's "
+                "tokenizer.json"
             )
         if self.trainer.state.fn != "fit":
             return  # held-out text of any kind may be scored
-        now = {"fingerprint": self.manifest.fingerprint, "seed": self.seed, "sequence_length": self.sequence_length}
-        for key, value in now.items():
+        for key, value in {"seed": self.seed, "sequence_length": self.sequence_length}.items():
             if state_dict[key] != value:
                 raise InputError(
-                    f"data: the checkpoint was trained on {key} {state_dict[key]}, this run has {value} in "
-                    f"{self.folder}; resume with the same data, or start a new run"
+                    f"data: the checkpoint was trained on {key} {state_dict[key]}, this run has {value}; resume with "
+                    "the same, or start a new run"
                 )
         for option in ("separate_documents", "mask_repetitions"):
             ours, theirs = getattr(self, option), state_dict.get(option, False)  # older checkpoints lack it
@@ -205,7 +224,23 @@ class TokenDataModule(L.LightningDataModule):
                     "their losses do not compare, so resume with the same, or start a new run"
                 )
         self.position = state_dict["samples"]
+        self._accept_data(state_dict)
         self._continue_mixture([Weighting(*kept) for kept in state_dict.get("mixture", [])])
+
+    def _accept_data(self, state_dict: dict[str, Any]) -> None:
+        """Refuses other data than the checkpoint's, or goes on with it if that is allowed."""
+        self.data_changes = [DataChange(*kept) for kept in state_dict.get("data_changes", [])]
+        change = changed_data(state_dict, self.training_data)
+        if change is None:
+            return
+        if not self.allow_changed_data:
+            raise InputError(
+                f"data: {change.what}, in {self.selection}; resume with the checkpoint's data, start a new run, or set "
+                "data.allow_changed_data to go on with this"
+            )
+        self.data_changes.append(change)
+        if self.trainer.is_global_zero:
+            print(f"data: changed from sample {change.from_sample:,} on: {change.what}")
 
     def _continue_mixture(self, kept: list[Weighting]) -> None:
         """Goes on with the checkpoint's mixture, and with this run's weights from here on if they are others."""
@@ -230,12 +265,18 @@ class TokenDataModule(L.LightningDataModule):
         if self.weightings:
             # By name, so that neither the order in YAML nor a domain that joins later moves what was sampled before.
             domains = sorted({domain for _, weights in self.weightings for domain in weights})
-            sources = mixture_sources(self.manifest, self.seed, self.sequence_length, domains)
+            sources = mixture_sources(self.training_data.train_spans, self.seed, self.sequence_length, domains)
             return MixtureOrder(sources, self.weightings)
         num_samples = (self.train_shards.num_tokens - 1) // self.sequence_length
         if num_samples < 1:
             raise InputError(
                 f"data.sequence_length: {self.sequence_length} is longer than the {self.train_shards.num_tokens} "
-                f"training tokens in {self.folder}; prepare more text or shorten it"
+                f"training tokens in {self.selection}; prepare more text or shorten it"
             )
-        return SampleOrder(num_samples, self.seed, self.manifest.fingerprint)
+        return SampleOrder(num_samples, self.seed, self.training_data.fingerprint)
+
+
+def _require_positive(**settings: int | None) -> None:
+    for name, value in settings.items():
+        if value is not None and value < 1:
+            raise InputError(f"data.{name}: found {value}; it must be at least 1")

@@ -124,7 +124,12 @@ def is_native(folder: str | os.PathLike) -> bool:
 
 def content_fingerprint(tokenizer_sha256: str, shards: Iterable[ShardFile]) -> str:
     """SHA-256 over the tokenizer and every shard's split, domain and contents, in order, in hex."""
-    content = [tokenizer_sha256, *([shard.split, shard.domain, shard.sha256] for shard in shards)]
+    return named_fingerprint(tokenizer_sha256, ((shard.split, shard.domain, shard.sha256) for shard in shards))
+
+
+def named_fingerprint(tokenizer_sha256: str, parts: Iterable[tuple[str, str, str]]) -> str:
+    """SHA-256 over the tokenizer and (split, domain, hash of the contents) of each part, in order, in hex."""
+    content = [tokenizer_sha256, *(list(part) for part in parts)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

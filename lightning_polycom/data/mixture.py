@@ -12,11 +12,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lightning_polycom.data.manifest import Manifest, content_fingerprint
 from lightning_polycom.data.order import SampleOrder
 from lightning_polycom.errors import InputError
 
 CYCLE = 10_000
+
+
+class Span(NamedTuple):
+    """One domain of the training text: where its tokens lie in it, and the hash of its contents."""
+
+    domain: str
+    first_token: int
+    num_tokens: int
+    fingerprint: str
 
 
 class Source(NamedTuple):
@@ -129,32 +137,24 @@ def continued(weightings: Sequence[Weighting], weights: dict[str, float], positi
     return [*kept, Weighting(position if kept else 0, weights)]
 
 
-def mixture_sources(manifest: Manifest, seed: int, sequence_length: int, domains: Sequence[str]) -> list[Source]:
-    """The training domains of a prepared folder, as they lie one after another in its training shards.
+def mixture_sources(spans: Sequence[Span], seed: int, sequence_length: int, domains: Sequence[str]) -> list[Source]:
+    """The named ones among the domains of the training text, each with the order of its samples.
 
     Raises:
         InputError: a domain that is not there, or that is shorter than a sample.
     """
-    shards = [shard for shard in manifest.shards if shard.split == "train"]
-    bounds = np.cumsum([0, *(shard.num_tokens for shard in shards)])
-    sources = []
+    known, sources = {span.domain: span for span in spans}, []
     for domain in domains:
-        mine = [number for number, shard in enumerate(shards) if shard.domain == domain]
-        if not mine:
-            raise InputError(
-                f"data.mixture: no training domain '{domain}'; there are {', '.join(manifest.domains('train'))}"
-            )
-        if mine != list(range(mine[0], mine[-1] + 1)):
-            raise InputError(f"data.mixture: the shards of '{domain}' do not follow each other; prepare the text again")
-        tokens = int(bounds[mine[-1] + 1] - bounds[mine[0]])
+        if domain not in known:
+            raise InputError(f"data.mixture: no training domain '{domain}'; there are {', '.join(known)}")
+        tokens = known[domain].num_tokens
         if tokens <= sequence_length:
             raise InputError(
                 f"data.mixture: '{domain}' has {tokens} training tokens, no more than a sample of {sequence_length}; "
                 "leave it out, or shorten data.sequence_length"
             )
-        fingerprint = content_fingerprint(manifest.tokenizer.sha256, [shards[number] for number in mine])
-        order = SampleOrder((tokens - 1) // sequence_length, seed, fingerprint)
-        sources.append(Source(domain, int(bounds[mine[0]]), order))
+        order = SampleOrder((tokens - 1) // sequence_length, seed, known[domain].fingerprint)
+        sources.append(Source(domain, known[domain].first_token, order))
     return sources
 
 

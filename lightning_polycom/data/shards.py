@@ -142,8 +142,9 @@ def open_shards(
     them; files named one by one are taken as they are.
 
     Args:
-        path: A folder written by `polycom prepare`, or one .bin file in it (which fixes split and domain). Or a file,
-            a folder, a glob or Megatron's prefix of another tool's, or a list of such, read as one sequence.
+        path: A folder written by `polycom prepare`, or one .bin file in it, or `<folder>/<split>/<domain>` (which fix
+            split and domain). Or a file, a folder, a glob or Megatron's prefix of another tool's, or a list of such,
+            read as one sequence.
         split: `train` or `validation`.
         domain: One domain; default all, in the manifest's order.
         dtype: Of the ids; needed only for files that do not tell (nanoGPT's). With it, opening reads the .csv.gz of
@@ -253,7 +254,8 @@ def _select(folder: Path, manifest: Manifest, split: str, domain: str | None) ->
 
 
 def _select_file(path: Path, manifest: Manifest) -> list[ShardFile]:
-    shards = [s for s in manifest.shards if s.file == f"{path.parent.name}/{path.name}"]
+    here = (path.parent.name, path.name)
+    shards = [s for s in manifest.shards if s.file == "/".join(here) or (s.split, s.domain) == here]
     if not shards:
         raise InputError(f"{path}: not among the shards of {path.parent.parent / FILE_NAME}; open the folder instead")
     return shards

@@ -9,8 +9,8 @@ from rich.table import Table
 
 from lightning_polycom.data.batches import BatchPlan
 from lightning_polycom.data.datamodule import TokenDataModule
-from lightning_polycom.data.manifest import Manifest
 from lightning_polycom.data.mixture import MixtureOrder, mixture_sources
+from lightning_polycom.data.training_data import TrainingData
 from lightning_polycom.model import Decoder
 from lightning_polycom.training.compilation import missing_compiler
 from lightning_polycom.training.module import LanguageModel
@@ -58,6 +58,7 @@ def plan_rows(model: LanguageModel, data: TokenDataModule, trainer: L.Trainer) -
         *([("repetitions", "sequences with one are left out of the loss")] if data.mask_repetitions else []),
         ("compiled", _compiled_row(model, trainer)),
         ("data", _data_row(data)),
+        *([("validation", _validation_row(data))] if _is_there(data) else []),
         *([] if data.mixture is None else [("mixture", _mixture_row(data, steps))]),
         ("run folder", str(Path(trainer.default_root_dir))),
     ]
@@ -67,8 +68,9 @@ def _mixture_row(data: TokenDataModule, steps: int) -> str:
     """Each domain's share, and how often the run goes through it, where that is known."""
     total = sum(data.mixture.values())
     shares = {domain: f"{domain} {weight / total:.2%}" for domain, weight in data.mixture.items()}
-    if steps > 0 and (data.folder / "manifest.json").exists():
-        sources = mixture_sources(Manifest.load(data.folder), data.seed, data.sequence_length, sorted(data.mixture))
+    if steps > 0 and _is_there(data):
+        spans = TrainingData(data.selection).train_spans
+        sources = mixture_sources(spans, data.seed, data.sequence_length, sorted(data.mixture))
         epochs = MixtureOrder(sources, data.weightings).epochs(steps * data.global_batch_size)
         shares = {domain: f"{share} ({epochs[domain]:.2f} epochs)" for domain, share in shares.items()}
     return ", ".join(shares.values())
@@ -90,8 +92,21 @@ def _compiled_row(model: LanguageModel, trainer: L.Trainer) -> str:
 
 
 def _data_row(data: TokenDataModule) -> str:
-    if not (data.folder / "manifest.json").exists():
+    if not _is_there(data):
         return f"{data.folder}: not prepared yet"
-    manifest = Manifest.load(data.folder)
-    tokens = sum(shard.num_tokens for shard in manifest.shards if shard.split == "train")
-    return f"{data.folder}: {tokens:,} training tokens, fingerprint {manifest.fingerprint[:12]}"
+    found = TrainingData(data.selection)
+    tokens = sum(record.num_tokens for record in found.records() if record.split == "train")
+    tokenizer = "" if data.folder is not None else f", tokenizer {found.tokenizer.file}"
+    return f"{data.selection}: {tokens:,} training tokens, fingerprint {found.fingerprint[:12]}{tokenizer}"
+
+
+def _validation_row(data: TokenDataModule) -> str:
+    """The domains and their tokens, those of a prepared folder and the named ones."""
+    records = TrainingData(data.selection).records()
+    found = [f"{record.domain} {record.num_tokens:,}" for record in records if record.split == "validation"]
+    return f"{', '.join(found)} tokens" if found else "none"
+
+
+def _is_there(data: TokenDataModule) -> bool:
+    """Whether there is something to open: a folder may still have to be prepared, shards of other tools are there."""
+    return data.folder is None or (data.folder / "manifest.json").exists()

@@ -85,11 +85,12 @@ class LanguageModel(L.LightningModule):
                 f"data.sequence_length: {data.sequence_length} exceeds decoder.max_sequence_length "
                 f"{self.decoder_config.max_sequence_length}; make them equal"
             )
-        vocabulary = data.manifest.tokenizer.vocab_size
+        tokenizer = data.training_data.tokenizer
+        vocabulary = tokenizer.vocab_size
         if vocabulary > self.decoder_config.vocab_size:
             raise InputError(
                 f"decoder.vocab_size: {self.decoder_config.vocab_size} is less than the {vocabulary} tokens of "
-                f"{data.folder}/tokenizer.json; set it to {vocabulary} or more"
+                f"{tokenizer.file} of {data.selection}; set it to {vocabulary} or more"
             )
         if stage == "fit":
             if self.compiled:
@@ -155,8 +156,7 @@ class LanguageModel(L.LightningModule):
         data, losses, scalars = self.trainer.datamodule, [], {}
         for domain, metric in zip(data.validation_domains, self.domain_losses, strict=True):
             losses.append(metric.compute().item())
-            shards = data.validation_shards(domain)
-            scalars |= loss_scalars(domain, losses[-1], shards.num_tokens / shards.num_bytes)
+            scalars |= loss_scalars(domain, losses[-1], data.training_data.tokens_per_byte(domain))
             metric.reset()
         scalars["val/loss"] = sum(losses) / len(losses)
         log_scalars(self.trainer, scalars)

@@ -1,13 +1,16 @@
 """Mixtures: exact quotas in every prefix, each domain in its own order, weights that change between two starts."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from lightning_polycom.data import Manifest, SampleOrder, open_shards
+from lightning_polycom.data import SampleOrder, open_shards
 from lightning_polycom.data.mixture import CYCLE, MixtureOrder, Pattern, Source, Weighting, continued, mixture_sources
+from lightning_polycom.data.shard_selection import ShardSelection
+from lightning_polycom.data.training_data import TrainingData
 from lightning_polycom.errors import InputError
 
 LENGTH = 16
@@ -90,16 +93,16 @@ def test_weights_that_are_none_are_refused(weights, message):
 
 
 def test_the_sources_are_the_domains_of_the_training_shards(prepared):
-    shards, manifest = open_shards(prepared, "train"), Manifest.load(prepared)
-    for source in mixture_sources(manifest, 3, LENGTH, ["code", "prose"]):
+    shards, spans = open_shards(prepared, "train"), TrainingData(ShardSelection(prepared)).train_spans
+    for source in mixture_sources(spans, 3, LENGTH, ["code", "prose"]):
         alone = open_shards(prepared, "train", source.domain)
         assert source.order.num_samples == (alone.num_tokens - 1) // LENGTH
         assert source.order.fingerprint == alone.fingerprint
         assert np.array_equal(shards.read(source.first_token, 99), alone.read(0, 99))
     with pytest.raises(InputError, match="no training domain 'web'; there are code, prose"):
-        mixture_sources(manifest, 3, LENGTH, ["web"])
+        mixture_sources(spans, 3, LENGTH, ["web"])
     with pytest.raises(InputError, match=r"'code' has \d+ training tokens, no more than a sample of"):
-        mixture_sources(manifest, 3, 10**7, ["code"])
+        mixture_sources(spans, 3, 10**7, ["code"])
 
 
 def test_a_run_logs_epochs_resumes_exactly_and_records_changed_weights(polycom, tiny_config, tmp_path):
@@ -120,8 +123,8 @@ def test_a_run_logs_epochs_resumes_exactly_and_records_changed_weights(polycom, 
         torch.testing.assert_close(value, other["state_dict"][name], rtol=1e-4, atol=1e-5)
     lines = [json.loads(line) for line in (straight / "metrics.jsonl").read_text().splitlines()]
     epochs = next(line for line in reversed(lines) if "progress/epochs/code" in line)
-    manifest = Manifest.load(yaml_folder(tiny_config))
-    counts = MixtureOrder(mixture_sources(manifest, 1, 64, ["code", "prose"]), [Weighting(0, json.loads(old))])
+    spans = TrainingData(ShardSelection(yaml_folder(tiny_config))).train_spans
+    counts = MixtureOrder(mixture_sources(spans, 1, 64, ["code", "prose"]), [Weighting(0, json.loads(old))])
     assert epochs["progress/epochs/code"] == pytest.approx(counts.epochs(epochs["step"] * 4)["code"])
 
     outcome, _ = fit("resumed", 6, "--data.mixture", new, "--ckpt_path", resumed)
@@ -140,7 +143,7 @@ def test_the_dry_run_shows_shares_and_epochs(polycom, tiny_config):
     assert outcome.code == 2 and "no training domain 'cod'; there are code, prose" in outcome.err
 
 
-def yaml_folder(config) -> str:
+def yaml_folder(config) -> Path:
     import yaml
 
-    return yaml.safe_load(config.read_text())["data"]["folder"]
+    return Path(yaml.safe_load(config.read_text())["data"]["folder"])

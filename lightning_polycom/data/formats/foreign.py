@@ -60,11 +60,12 @@ class ForeignShards(TokenSequence):
 
     Attributes:
         formats: Each format's name, once.
-        num_bytes, eos_token_id: None, as no such format records them.
+        num_bytes: None, as no such format records it.
+        eos_token_id: None, as no such format records it either; whoever knows the tokenizer sets it.
     """
 
     num_bytes = None
-    eos_token_id = None
+    eos_token_id: int | None = None
 
     def __init__(self, files: list[TokenFile]):
         for file in files:
@@ -98,7 +99,7 @@ class ForeignShards(TokenSequence):
         between the samples.
         """
         digest = hashlib.sha256(json.dumps([self.dtype.str, self._names_and_sizes]).encode())
-        for ids in self._samples():
+        for ids in self.samples():
             digest.update(ids.tobytes())
         return digest.hexdigest()
 
@@ -127,7 +128,7 @@ class ForeignShards(TokenSequence):
         Raises:
             InputError: an id below 0 or from `vocab_size` on.
         """
-        for ids in self._samples():
+        for ids in self.samples():
             low, high = int(ids.min()), int(ids.max())
             if low < 0 or high >= vocab_size:
                 size = sum(size for _, size in self._names_and_sizes)
@@ -136,7 +137,8 @@ class ForeignShards(TokenSequence):
                     f"{size} bytes read as {self.dtype.name}; give the right dtype, or their own vocabulary"
                 )
 
-    def _samples(self) -> list[np.ndarray]:
+    def samples(self) -> list[np.ndarray]:
+        """64 stretches of 1,024 ids, evenly spread, the first and the last ids among them."""
         length = min(_SAMPLE_LENGTH, self.num_tokens)
         last = self.num_tokens - length
         # Integers throughout: floats lose positions beyond 2^53 bytes and differ between versions.

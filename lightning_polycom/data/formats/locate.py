@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lightning_polycom.data.formats import dolma, llmc, megatron, numpy_file, raw, saved_dataset
+from lightning_polycom.data.formats import dolma, litdata, llmc, megatron, numpy_file, raw, saved_dataset
 from lightning_polycom.data.formats.foreign import ForeignShards, TokenFile
 from lightning_polycom.data.token_sequence import parse_dtype
 from lightning_polycom.errors import InputError
@@ -54,7 +54,9 @@ def open_foreign(
 def _resolve(path: Path, split: str) -> list[Path]:
     """The files or saved data sets that a path, a glob or Megatron's prefix stands for, sorted."""
     if path.is_dir():
-        return [path] if saved_dataset.recognize(path) else _files_of_folder(path, split)
+        if saved_dataset.recognize(path):
+            return [path]
+        return litdata.chunks_of(path) or _files_of_folder(path, split)
     if path.is_file():
         return [path]
     if glob.has_magic(str(path)):
@@ -105,6 +107,9 @@ def _read(path: Path, split: str, dtype: np.dtype | None, check: bool) -> list[T
 
 
 def _read_file(path: Path, dtype: np.dtype | None, check: bool) -> TokenFile:
+    # Before anything is read: a chunk begins with a number that may be like any other.
+    if litdata.recognize(path):
+        return litdata.read(path)
     with path.open("rb") as file:
         head = file.read(llmc.HEADER_BYTES)
     if head.startswith(megatron.MAGIC) or path.suffix == ".idx":

@@ -29,7 +29,7 @@ def read(path: Path, dtype: np.dtype | None) -> TokenFile:
 
 
 def _refuse_indexed(path: Path) -> None:
-    """litdata and MDS name their chunks in an index.json; read as raw ids, their headers would pass for tokens."""
+    """MosaicML Streaming names its shards in an index.json; read as raw ids, their headers would pass for tokens."""
     index = path.with_name("index.json")
     if not index.is_file():
         return
@@ -37,6 +37,5 @@ def _refuse_indexed(path: Path) -> None:
         value = json.loads(index.read_bytes())
     except ValueError:
         return
-    for key, tool in (("chunks", "litdata"), ("shards", "MosaicML Streaming")):
-        if isinstance(value, dict) and isinstance(value.get(key), list) and path.name in json.dumps(value[key]):
-            raise InputError(f"{path}: a chunk of {tool} (see {index}), which is not read; export its ids")
+    if isinstance(value, dict) and isinstance(value.get("shards"), list) and path.name in json.dumps(value["shards"]):
+        raise InputError(f"{path}: a shard of MosaicML Streaming (see {index}), which is not read; export its ids")
