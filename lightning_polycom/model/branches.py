@@ -39,6 +39,3 @@ class Branches:
             first_key, first_value = (t.expand(len(key), -1, -1, -1) for t in self.prefix.stored(layer))
             key, value = torch.cat([first_key, key], dim=2), torch.cat([first_value, value], dim=2)
         return F.scaled_dot_product_attention(query, key, value, attn_mask=self._visible, enable_gqa=grouped)
-
-    def finish(self) -> None:
-        """Ends a forward pass: nothing was stored."""

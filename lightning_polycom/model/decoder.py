@@ -81,8 +81,6 @@ class Decoder(nn.Module):
         x = self.embedding(input_ids)
         for layer, block in enumerate(self.blocks):
             x = block(x, rotary, documents, None if cache is None else partial(cache.attend, layer))
-        if cache is not None:
-            cache.finish()
         return self.norm(x)
 
     def forward(

@@ -52,7 +52,7 @@ def sharded(decoder: TinyDecoder, world_size: int) -> TinyDecoder:
     from torch.distributed.fsdp import fully_shard
 
     mesh = torch.distributed.init_device_mesh("cpu", (world_size,))
-    fully_shard(decoder.mix, mesh=mesh)
+    fully_shard(decoder.blocks[0], mesh=mesh)
     return fully_shard(decoder, mesh=mesh)
 
 

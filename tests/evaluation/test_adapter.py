@@ -105,11 +105,12 @@ def test_generation_is_greedy_and_stops(decoder, tokenizer):
 def test_generation_ends_at_the_end_of_text_token(tokenizer):
     decoder = TinyDecoder(257, 48)
     with torch.no_grad():
+        decoder.embedding.weight.fill_(1.0)
         decoder.head.weight.zero_()
         decoder.head.weight[256] = 1.0
-        decoder.embedding.weight.abs_()
-        decoder.position.weight.abs_()
-        decoder.mix.weight.zero_()
+        for block in decoder.blocks:
+            block.attention.output.weight.zero_()
+            block.feed_forward.down.weight.zero_()
     lm = DecoderLM(decoder, tokenizer)
     assert lm.generate_until(requests("generate_until", [("x", {"until": [], "max_gen_toks": 9})])) == [""]
     assert decoder.calls == 1
@@ -122,7 +123,7 @@ def test_the_training_run_is_left_as_it_was(decoder, tokenizer):
     lm.loglikelihood(requests("loglikelihood", PAIRS))
     lm.loglikelihood_rolling(requests("loglikelihood_rolling", [("some text",)]))
     lm.generate_until(requests("generate_until", [("x", {"max_gen_toks": 2})]))
-    assert decoder.training and decoder.mix.training and not decoder.dropout.training
+    assert decoder.training and decoder.blocks[0].training and not decoder.dropout.training
     assert random.getstate() == state[0]
     assert (numpy.random.get_state()[1] == state[1]).all()
     assert torch.equal(torch.random.get_rng_state(), state[2])
@@ -156,6 +157,7 @@ def test_a_model_without_knowledge_scores_the_uniform_distribution(tokenizer):
     ("call", "words"),
     [
         (lambda lm: lm.loglikelihood(requests("loglikelihood", [("a", "")])), "made_up: a continuation is empty"),
+        (lambda lm: lm.loglikelihood(requests("loglikelihood", [(" ", "a")])), "made_up: a context has no tokens"),
         (
             lambda lm: lm.loglikelihood(requests("loglikelihood", [("a", "b" * 49)])),
             "made_up: an answer of 49 tokens.*window of 48",

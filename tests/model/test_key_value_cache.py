@@ -43,7 +43,7 @@ def test_every_activation(name):
 
 
 @torch.no_grad()
-def test_ragged_rows_continue_token_by_token_and_rows_can_be_dropped():
+def test_ragged_rows_continue_token_by_token_and_rows_go_and_come():
     decoder, tokens, lengths = built(num_key_value_heads=2), ids(3, 12), [7, 3, 5]
     cache = KeyValueCache(3, 12)
     padded = tokens[:, :7].clone()
@@ -59,12 +59,17 @@ def test_ragged_rows_continue_token_by_token_and_rows_can_be_dropped():
         if step == 2:
             rows = [2, 1]
             cache.keep(rows)
+        if step == 3:  # the row that was dropped comes back
+            rows = [2, 1, 0]
+            fresh = KeyValueCache(1, 12)
+            decoder(tokens[:1, : lengths[0] + step], cache=fresh)
+            cache.join(fresh)
         column = torch.stack([tokens[row, lengths[row] + step] for row in rows])[:, None]
         logits = decoder(column, cache=cache)[:, 0]
         for got, row in zip(logits, rows, strict=True):
             expected = decoder(tokens[row : row + 1, : lengths[row] + step + 1])[0, -1]
             torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
-    assert cache.lengths.tolist() == [10, 8]
+    assert cache.lengths == [10, 8, 12]
 
 
 def test_what_does_not_fit_is_an_error():
@@ -90,7 +95,7 @@ def test_branches_equal_their_sequences_read_alone(options, stored):
         alone = decoder(torch.cat([common[0], tokens[row, columns]])[None])[0, stored:]
         torch.testing.assert_close(logits[row, columns], alone, rtol=1e-4, atol=1e-5)
     if stored:
-        assert prefix.lengths.tolist() == [stored]
+        assert prefix.lengths == [stored]
         assert all(torch.equal(*pair) for pair in zip(before, prefix.stored(1), strict=True))
 
 
