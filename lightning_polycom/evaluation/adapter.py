@@ -22,6 +22,9 @@ from lightning_polycom.evaluation.sharing import Sharing
 from lightning_polycom.model import Decoder
 from lightning_polycom.model.key_value_cache import KeyValueCache
 
+CPU_TOKENS = 1024
+"""More in one forward pass is slower on a CPU, because what lies between two layers leaves its caches."""
+
 GREEDY_ARGUMENTS = {"until", "max_gen_toks", "do_sample", "temperature", "top_p", "top_k"}
 """What a task may say about generation: it has no effect on a greedy one, or is obeyed."""
 
@@ -129,7 +132,8 @@ class DecoderLM(TemplateLM):
         """Greedy continuations, each cut before its first stop string or the end-of-text token.
 
         Raises:
-            TasksRefused: a task asks for sampling, or for more tokens than the window has room for.
+            TasksRefused: a task asks for anything but greedy decoding, or for more tokens than the window has room for,
+                or a prompt is empty.
         """
         contexts = self._encoder.encode([request.args[0] for request in requests])
         prompts = [self._prompt(request, ids.tolist()) for request, ids in zip(requests, contexts, strict=True)]
@@ -161,7 +165,9 @@ class DecoderLM(TemplateLM):
         # The linear layers of a block take 24 hidden_size^2 operations a token, attention 4 hidden_size a key; it runs
         # at two thirds of their speed.
         sharing = Sharing(inputs, 4.0 * self.decoder.config.hidden_size, self.batch_tokens)
-        batches = plan_batches(sharing.families(), self.batch_tokens)
+        on_cpu = next(self.decoder.parameters()).device.type == "cpu"
+        new_tokens = min(self.batch_tokens, CPU_TOKENS) if on_cpu else self.batch_tokens
+        batches = plan_batches(sharing.families(), self.batch_tokens, new_tokens)
         with borrowed(self.decoder):
             scorer = Scorer(self.decoder, self.precision)
             return run_batches(batches, scorer.run, scorer.idle, self.track)
@@ -192,8 +198,9 @@ class DecoderLM(TemplateLM):
             )
             raise TasksRefused({request.task_name: reason})
         until = handle_stop_sequences(arguments["until"], eos=self.tok_decode([self.eot_token_id]))
-        ids = token_ids[-room:] or [self.prefix_token_id]
-        return Prompt(ids, arguments["max_gen_toks"], [stop for stop in until if stop])
+        if not token_ids:
+            raise TasksRefused({request.task_name: "a prompt is empty; give it some text"})
+        return Prompt(token_ids[-room:], arguments["max_gen_toks"], [stop for stop in until if stop])
 
 
 def _pair(context: Sequence[int], continuation: Sequence[int]) -> Pair:

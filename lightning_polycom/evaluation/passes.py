@@ -21,16 +21,19 @@ class Batch(NamedTuple):
     trees: list[Tree]
 
 
-def plan_batches(families: list[Family], batch_tokens: int) -> list[Batch]:
-    """Rows of one family, longest first, so that a batch has at most `batch_tokens` tokens or one row.
+def plan_batches(families: list[Family], batch_tokens: int, new_tokens: int) -> list[Batch]:
+    """Rows of one family, longest first, so that a batch keeps to both limits, or is one row.
 
-    Each row counts with the tokens of the longest, because it is padded, and with those of the stored beginning.
+    Each row counts with the tokens of the longest, because it is padded: all rows' may be `new_tokens`, and together
+    with those of the stored beginning, which stands before each, `batch_tokens`.
     """
     batches: list[Batch] = []
     for beginning, trees in families:
         rows: list[Tree] = []
         for tree in sorted(trees, key=lambda tree: -len(tree.ids)):
-            if rows and (len(rows) + 1) * (len(beginning) + len(rows[0].ids)) > batch_tokens:
+            width = len(rows[0].ids) if rows else 0
+            count = len(rows) + 1
+            if rows and (count * width > new_tokens or count * (len(beginning) + width) > batch_tokens):
                 batches.append(Batch(beginning, rows))
                 rows = []
             rows.append(tree)

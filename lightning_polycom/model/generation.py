@@ -36,7 +36,7 @@ def generate(
 ) -> Iterator[tuple[int, int]]:
     """Yields the ids that follow each prompt, each as (number of the prompt, id), step by step.
 
-    A prompt gets at most `max_new_tokens` ids, and none from `eos` on. temperature 0 takes the most likely token;
+    A prompt gets at most `max_new_tokens` ids, and none behind `eos`. temperature 0 takes the most likely token;
     otherwise tokens are drawn from the smallest set whose probability reaches `top_p`. The draws for a prompt depend on
     `seed` and its number only. The context is the last max_sequence_length ids: as soon as one prompt exceeds them, all
     is read anew for each token, because every position has moved.
@@ -54,8 +54,8 @@ def generate(
         going_on = []
         for row, number in enumerate(active):
             token = _choose(logits[row].cpu(), temperature, top_p, generators[number])
+            yield number, token
             if token != eos:
-                yield number, token
                 ids[number].append(token)
                 going_on.append(row)
         if len(going_on) < len(active):

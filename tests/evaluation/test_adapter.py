@@ -92,7 +92,6 @@ def test_generation_is_greedy_and_stops(decoder, tokenizer):
         ("once", {"until": [], "max_gen_toks": 12}),
         ("once", {"until": [free[3]], "max_gen_toks": 12}),
         ("once", {"until": free[1:3], "max_gen_toks": 12}),
-        ("", {"until": ["\n"], "max_gen_toks": 3}),
         ("long " * 30, {"until": ["\n"], "max_gen_toks": 20}),
     ]
     texts = DecoderLM(decoder, tokenizer, batch_tokens=64).generate_until(requests("generate_until", cases))
@@ -163,6 +162,11 @@ def test_a_model_without_knowledge_scores_the_uniform_distribution(tokenizer):
             "made_up: an answer of 49 tokens.*window of 48",
         ),
         (lambda lm: lm.generate_until(requests("generate_until", [("a", {})])), "max_gen_toks 256 .*window of 48"),
+        (lambda lm: lm.generate_until(requests("generate_until", [("", {"max_gen_toks": 3})])), "a prompt is empty"),
+        (
+            lambda lm: lm.generate_until(requests("generate_until", [("a", {"max_gen_toks": 3, "num_beams": 2})])),
+            "generation_kwargs num_beams are not supported",
+        ),
         (
             lambda lm: lm.generate_until(requests("generate_until", [("a", {"do_sample": True, "temperature": 1.0})])),
             "sampling",

@@ -115,5 +115,3 @@ def swiglu_decoder(vocab_size: int, window: int, **options: Any) -> Decoder:
     with torch.no_grad():
         decoder.head.weight[1] = 0
     return decoder.eval()
-
-
