@@ -3,12 +3,13 @@
 from collections.abc import Callable
 
 INCOMPLETE = "\ufffd"  # how a decoder writes bytes that are no character yet
+MOST_HELD = 8  # ids: what is no character by then never becomes one
 
 
 class IncrementalText:
     """Decodes a growing list of token ids; each id costs as much as decoding a few.
 
-    Bytes of an unfinished character are held back until the rest arrives or `finish` is called.
+    Bytes of an unfinished character are held back until the rest arrives or `finish` is called, but not for long.
     """
 
     def __init__(self, decode: Callable[[list[int]], str]):
@@ -20,7 +21,7 @@ class IncrementalText:
         """The text that the next id completes; may be empty."""
         self._ids.append(token)
         text = self._behind_shown()
-        if text.endswith(INCOMPLETE):
+        if text.endswith(INCOMPLETE) and len(self._ids) - self._shown < MOST_HELD:
             return ""
         self._start, self._shown = self._shown, len(self._ids)
         return text

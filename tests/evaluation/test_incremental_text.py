@@ -34,6 +34,8 @@ def test_each_token_costs_as_much_as_the_first():
 
     pieces(decode, tokenizer.encode("a" * 500))
     assert max(decoded) <= 3
+    pieces(decode, [200] * 500)  # bytes that never become a character
+    assert max(decoded) <= 20
 
 
 def test_a_space_that_a_decoder_strips_at_the_start_is_kept_inside():
