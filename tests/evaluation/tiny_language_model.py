@@ -11,7 +11,7 @@ from lightning_polycom.model.initialization import initialize
 
 
 class TinyDecoder(Decoder):
-    """Two layers; counts its forward passes. Dropout makes a forgotten `eval()` visible."""
+    """Two layers; counts its forward passes and the tokens in them. Dropout makes a forgotten `eval()` visible."""
 
     def __init__(self, vocab_size: int, max_sequence_length: int, seed: int = 0):
         spread = InitializationConfig(standard_deviation=0.4, scale_residual_outputs=False)
@@ -21,10 +21,12 @@ class TinyDecoder(Decoder):
         self.dropout = nn.Dropout(0.5)
         self.calls = 0
         self.largest = 0
+        self.read = 0
         initialize(self, seed)
 
     def hidden_states(self, input_ids: Tensor, *arguments: Any, **options: Any) -> Tensor:
         self.calls += 1
+        self.read += input_ids.numel()
         self.largest = max(self.largest, input_ids.numel())
         return self.dropout(super().hidden_states(input_ids, *arguments, **options))
 
