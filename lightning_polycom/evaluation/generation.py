@@ -87,20 +87,18 @@ def generate_greedily(
     active: list[Continuation] = []
     cache = new_cache(0, capacity)
     while any(gather(bool(waiting or active))):
-        free = min(limit - len(active), len(waiting))
         if not (waiting or active):
             read_rows(forward, new_cache(1, 1), [[0]])
             continue
+        free = min(limit - len(active), len(waiting))
         if free and (not active or free * REFILL >= limit or free == len(waiting)):
             fresh = [waiting.pop() for _ in range(free)]
             beside = new_cache(free, capacity)
-            logits = read_rows(forward, beside, [c.prompt.token_ids for c in fresh])
-            _take(fresh, logits)
+            _take(fresh, read_rows(forward, beside, [c.prompt.token_ids for c in fresh]))
             cache.join(beside)
             active += fresh
         else:
-            logits = read_rows(forward, cache, [[c.last] for c in active])
-            _take(active, logits)
+            _take(active, read_rows(forward, cache, [[c.last] for c in active]))
         going_on = [row for row, c in enumerate(active) if not c.done]
         if len(going_on) < len(active):
             deque(islice(progress, len(active) - len(going_on)), maxlen=0)

@@ -92,15 +92,15 @@ def hf_backend(decoder: Decoder, tokenizer: Tokenizer, folder: Path, bos_token: 
     return HFLM(pretrained=llama(decoder, fast.eos_token_id, fast.bos_token_id), tokenizer=fast, **options)
 
 
-def swiglu_decoder(vocab_size: int, window: int, **options: Any) -> Decoder:
-    """A decoder that transformers can express, with weights so spread that its predictions are decided.
+def swiglu_decoder(vocab_size: int, window: int, deviation: float = 0.15, **options: Any) -> Decoder:
+    """A decoder that transformers can express; `deviation` spreads its weights, so that its predictions are decided.
 
     The padding token, id 1 in the tokenizers of the folder of real data, is never the most likely one: transformers
     drops it from texts.
     """
     from lightning_polycom.activations import ActivationConfig
 
-    spread = InitializationConfig(standard_deviation=0.15, scale_residual_outputs=False)
+    spread = InitializationConfig(standard_deviation=deviation, scale_residual_outputs=False)
     sizes = {"hidden_size": 64, "num_layers": 2, "num_heads": 4, "intermediate_size": 192, **options}
     decoder = Decoder(
         DecoderConfig(
