@@ -38,7 +38,7 @@ SUBJECTS = ("anatomy", "computer_security", "machine_learning", "marketing")
 LIMITS = {"mmlu": 20, "wikitext": 3, "nq_open": 20, "sciq": 20, "boolq": 30}  # documents, of each subject for mmlu
 LIMIT = 50
 SUMMED, TARGET = ("arc_easy", "hellaswag", "mmlu"), 3.0
-BATCH_SIZES = (4, 8, 16, 32)
+BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 TRIAL = 40  # requests that the batch size is chosen on
 
 
