@@ -13,7 +13,7 @@ from lightning_polycom.evaluation.token_tree import Tree
 from lightning_polycom.model.branches import Branches
 from lightning_polycom.model.key_value_cache import KeyValueCache
 
-LOGITS = 2**24  # values formed at a time: 64 MiB in fp32
+LOGITS = 2**22  # values formed at a time: 16 MiB in fp32
 
 Score = tuple[float, bool]
 """Log-likelihood in nats, and whether greedy decoding gives the continuation."""
