@@ -1,15 +1,19 @@
-"""`polycom generate`: continue a prompt from a checkpoint."""
+"""`polycom generate`: continue prompts from a checkpoint."""
 
 import math
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lightning_polycom.checkpoints import load_decoder
 from lightning_polycom.commands.parsing import OneLineParser
+from lightning_polycom.data.tokenizer import Tokenizer
 from lightning_polycom.errors import InputError
+from lightning_polycom.evaluation.incremental_text import IncrementalText
 from lightning_polycom.model.generation import generate
 
 MIN_TEMPERATURE = 1e-3  # below, scaled logits overflow
+SEPARATOR = "\n\n"  # between the texts of several prompts
 
 
 @dataclass
@@ -17,14 +21,12 @@ class GenerateOptions:
     """How to continue.
 
     Args:
-        prompt: Text to continue; empty begins a document.
         max_new_tokens: Tokens to write at most; an end-of-text token ends the text before.
         temperature: 0 takes the most likely token; higher is more varied.
         top_p: Draw from the smallest set of tokens with this much probability.
         seed: Seed of the draw.
     """
 
-    prompt: str = ""
     max_new_tokens: int = 128
     temperature: float = 0.8
     top_p: float = 0.95
@@ -42,22 +44,56 @@ class GenerateOptions:
 
 
 def main() -> None:
-    """Parses the options and prints the prompt and its continuation."""
-    parser = OneLineParser(prog="polycom generate", description="Continue a prompt from a checkpoint.")
+    """Parses the options and prints each prompt and its continuation as it grows."""
+    parser = OneLineParser(prog="polycom generate", description="Continue prompts from a checkpoint.")
     parser.add_argument("checkpoint", help="A .ckpt file, a run's folder (its newest step) or runs/NAME.")
+    parser.add_argument(
+        "--prompt", nargs="+", type=str, default=[""], help="One or more texts to continue; empty begins a document."
+    )
     parser.add_class_arguments(GenerateOptions, as_group=False)
     values = parser.parse_args(sys.argv[2:]).as_dict()
-    checkpoint = values.pop("checkpoint")
-    print(continuation(checkpoint, GenerateOptions(**values)))
+    checkpoint, prompts = values.pop("checkpoint"), values.pop("prompt")
+    for piece in continued(checkpoint, prompts, GenerateOptions(**values)):
+        print(piece, end="", flush=True)
+    print()
 
 
-def continuation(checkpoint: str, options: GenerateOptions) -> str:
-    """The prompt and what the checkpoint's decoder writes after it."""
+def continued(checkpoint: str, prompts: list[str], options: GenerateOptions) -> Iterator[str]:
+    """The prompts and what the checkpoint's decoder writes behind each, in pieces, prompt after prompt.
+
+    All prompts grow side by side; the text of one is passed on as it grows, once those before it are complete.
+    """
     decoder, tokenizer = load_decoder(checkpoint)
-    ids = tokenizer.encode(options.prompt) or [tokenizer.eos_token_id]
-    written = []
-    for token in generate(decoder, ids, options.max_new_tokens, options.temperature, options.top_p, options.seed):
-        if token == tokenizer.eos_token_id:
-            break
-        written.append(token)
-    return options.prompt + tokenizer.decode(written)
+    texts = [_Text(prompt, tokenizer, options.max_new_tokens) for prompt in prompts]
+    ids = [tokenizer.encode(prompt) or [tokenizer.eos_token_id] for prompt in prompts]
+    sampling = (options.temperature, options.top_p, options.seed)
+    shown = 0
+    yield texts[0].taken()
+    for number, token in generate(decoder, ids, options.max_new_tokens, *sampling, eos=tokenizer.eos_token_id):
+        texts[number].add(token)
+        yield texts[shown].taken()
+        while texts[shown].complete and shown + 1 < len(texts):
+            shown += 1
+            yield SEPARATOR + texts[shown].taken()
+
+
+class _Text:
+    """A prompt and its continuation as they become text."""
+
+    def __init__(self, prompt: str, tokenizer: Tokenizer, max_new_tokens: int):
+        self._waiting, self._eos, self._room = prompt, tokenizer.eos_token_id, max_new_tokens
+        self._stream = IncrementalText(tokenizer.decode)
+        self.complete = False
+
+    def add(self, token: int) -> None:
+        """Takes the next token; `complete` says whether it was the last."""
+        self._room -= 1
+        self._waiting += "" if token == self._eos else self._stream.add(token)
+        self.complete = token == self._eos or self._room == 0
+        if self.complete:
+            self._waiting += self._stream.finish()
+
+    def taken(self) -> str:
+        """The text since the last call."""
+        text, self._waiting = self._waiting, ""
+        return text

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,11 +33,11 @@ def borrowed(decoder: nn.Module) -> Iterator[None]:
             decoder.reshard()
 
 
-def forward(decoder: nn.Module, input_ids: Tensor, precision: str) -> Tensor:
-    """(batch, sequence) int64 -> logits (batch, sequence, vocab_size), under bf16 autocast if `precision` is "bf16".
+def forward(decoder: nn.Module, input_ids: Tensor, precision: str, **arguments: Any) -> Any:
+    """The decoder's own forward pass over (batch, sequence) int64, under bf16 autocast if `precision` is "bf16".
 
     No cast weights are cached: an autocast around the training step must not reuse casts made without gradients.
     """
     enabled = AUTOCAST[precision]
     with torch.autocast(input_ids.device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=False):
-        return decoder(input_ids)
+        return decoder(input_ids, **arguments)

@@ -1,6 +1,7 @@
 """What evaluation needs of torch.distributed; with one process every function is trivial."""
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import torch.distributed
@@ -32,13 +33,16 @@ def broadcast(value: Any) -> Any:
     return values[0]
 
 
-def require_equal(value: Any, what: str) -> None:
-    """Stops all ranks if they do not hold the same `value`, where going on would deadlock. Collective.
+def require_equal(pieces: Iterable[bytes], what: str) -> None:
+    """Stops all ranks if they do not hold the same `pieces`, where going on would deadlock. Collective.
 
     Raises:
-        RuntimeError: the values, compared by the hash of their `repr`, differ.
+        RuntimeError: the pieces, compared by their hash, differ.
     """
     if rank_and_world_size()[1] == 1:
         return
-    if len(set(gather(hashlib.sha256(repr(value).encode()).hexdigest()))) > 1:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(len(piece).to_bytes(8, "little") + piece)
+    if len(set(gather(digest.hexdigest()))) > 1:
         raise RuntimeError(f"evaluation: {what} differ between ranks, so their forward passes would not line up")

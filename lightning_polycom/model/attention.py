@@ -1,5 +1,7 @@
 """Causal self-attention with rotary positions, optional grouped-query heads and QK-norm."""
 
+from collections.abc import Callable
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -7,6 +9,9 @@ from lightning_polycom.model.config import DecoderConfig
 from lightning_polycom.model.document_attention import Documents, attend
 from lightning_polycom.model.normalization import RMSNorm
 from lightning_polycom.model.rotary import rotate
+
+Recall = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Rotated queries, keys and values (batch, heads, sequence, head_size) -> the queries' attention, of their shape."""
 
 
 class Attention(nn.Module):
@@ -25,10 +30,16 @@ class Attention(nn.Module):
             self.query_norm = RMSNorm(config.head_size if over_head else config.hidden_size, config.norm_eps)
             self.key_norm = RMSNorm(config.head_size if over_head else key_value_size, config.norm_eps)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], documents: Documents | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        documents: Documents | None = None,
+        recall: Recall | None = None,
+    ) -> Tensor:
         """(batch, sequence, hidden_size) and the rotary table -> (batch, sequence, hidden_size).
 
-        With `documents` no token attends to another document.
+        With `documents` no token attends to another document; with `recall` that attends, to tokens read earlier too.
         """
         query, key, value = self.query(x), self.key(x), self.value(x)
         if self.qk_norm == "width":
@@ -37,7 +48,9 @@ class Attention(nn.Module):
         if self.qk_norm == "head":
             query, key = self.query_norm(query), self.key_norm(key)
         query, key = rotate(query, rotary), rotate(key, rotary)
-        if documents is None:
+        if recall is not None:
+            attended = recall(query, key, value)
+        elif documents is None:
             grouped = key.shape[1] != query.shape[1]
             attended = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=grouped)
         else:

@@ -1,12 +1,18 @@
 """The decoder: embedding, pre-norm blocks, final norm, output head."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from lightning_polycom.model.attention import Attention
+from lightning_polycom.model.attention import Attention, Recall
+from lightning_polycom.model.branches import Branches
 from lightning_polycom.model.config import DecoderConfig
 from lightning_polycom.model.document_attention import Documents, prepare
 from lightning_polycom.model.feed_forward import FeedForward
+from lightning_polycom.model.key_value_cache import KeyValueCache
 from lightning_polycom.model.normalization import RMSNorm
 from lightning_polycom.model.rotary import rotary_table
 
@@ -21,9 +27,15 @@ class Block(nn.Module):
         self.feed_forward_norm = RMSNorm(config.hidden_size, config.norm_eps)
         self.feed_forward = FeedForward(config)
 
-    def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], documents: Documents | None = None) -> Tensor:
-        """(batch, sequence, hidden_size) -> same shape; with `documents` no token attends to another document."""
-        x = x + self.attention(self.attention_norm(x), rotary, documents)
+    def forward(
+        self,
+        x: Tensor,
+        rotary: tuple[Tensor, Tensor],
+        documents: Documents | None = None,
+        recall: Recall | None = None,
+    ) -> Tensor:
+        """(batch, sequence, hidden_size) -> same shape; `documents` and `recall` as in `Attention`."""
+        x = x + self.attention(self.attention_norm(x), rotary, documents, recall)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 
@@ -48,24 +60,40 @@ class Decoder(nn.Module):
         if self.config.tie_embeddings:
             self.head.weight = self.embedding.weight
 
-    def hidden_states(self, input_ids: Tensor, positions: Tensor | None = None) -> Tensor:
+    def hidden_states(
+        self, input_ids: Tensor, positions: Tensor | None = None, cache: KeyValueCache | Branches | None = None
+    ) -> Tensor:
         """(batch, sequence) int64 -> the normalised last hidden states (batch, sequence, hidden_size).
 
         `positions` (batch, sequence), integers, count from 0 in each document of a row; no token then attends to
-        another document. Without them a row is one document.
+        another document. Without them a row is one document. With a `cache`, for inference and without `positions`,
+        rows continue what it holds.
         """
         documents = None
-        if positions is None:
+        if cache is not None:
+            counted = cache.start(input_ids)[:, None]  # the same for all heads
+        elif positions is None:
             counted = torch.arange(input_ids.shape[1], device=input_ids.device)
         else:
             documents = prepare(positions, self.config.head_size)
-            counted = positions[:, None]  # the same for all heads
+            counted = positions[:, None]
         rotary = rotary_table(counted, self.config.head_size, self.config.rope_theta)
         x = self.embedding(input_ids)
-        for block in self.blocks:
-            x = block(x, rotary, documents)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, rotary, documents, None if cache is None else partial(cache.attend, layer))
         return self.norm(x)
 
-    def forward(self, input_ids: Tensor, positions: Tensor | None = None) -> Tensor:
-        """(batch, sequence) int64 -> logits (batch, sequence, vocab_size); `positions` as in `hidden_states`."""
-        return self.head(self.hidden_states(input_ids, positions))
+    def forward(
+        self,
+        input_ids: Tensor,
+        positions: Tensor | None = None,
+        cache: KeyValueCache | Branches | None = None,
+        read: Callable[[Tensor, nn.Linear], Any] | None = None,
+    ) -> Any:
+        """(batch, sequence) int64 -> logits (batch, sequence, vocab_size); arguments as in `hidden_states`.
+
+        With `read` the result is `read(hidden states, head)`: for logits at a few places only, formed inside the
+        forward pass, where the weights are whole also when they are sharded.
+        """
+        hidden = self.hidden_states(input_ids, positions, cache)
+        return self.head(hidden) if read is None else read(hidden, self.head)

@@ -25,6 +25,9 @@ def outcome(lm: DecoderLM, folder: Path, tasks: str) -> dict:
     second = run_evaluation(lm, loaded)
     cases = [("once", {"until": ["\n"], "max_gen_toks": n}) for n in (9, 3, 1)]
     prompts = [Instance("generate_until", {}, case, i, metadata=("g", i, 1)) for i, case in enumerate(cases)]
+    examples = "examples before every question......"
+    questions = [(f"{examples}{i:02}?", f" {answer}") for i in range(20) for answer in ("yes", "no")]
+    answered = [Instance("loglikelihood", {}, case, i, metadata=("g", i, 1)) for i, case in enumerate(questions)]
     try:
         load_tasks(["heldout_continuation"], [f"{tasks}-elsewhere"], folder)
         error = None
@@ -34,6 +37,7 @@ def outcome(lm: DecoderLM, folder: Path, tasks: str) -> dict:
         "results": first["results"],
         "again": second["results"],
         "failed": sorted(first["polycom"]["failed"]),
+        "shared": [value for value, _ in lm.loglikelihood(answered)],
         "generated": lm.generate_until(prompts),
         "error": error,
         "missing": load_tasks(["heldout_continuation"], [tasks], folder).failed["heldout_continuation"],
@@ -52,7 +56,7 @@ def sharded(decoder: TinyDecoder, world_size: int) -> TinyDecoder:
     from torch.distributed.fsdp import fully_shard
 
     mesh = torch.distributed.init_device_mesh("cpu", (world_size,))
-    fully_shard(decoder.mix, mesh=mesh)
+    fully_shard(decoder.blocks[0], mesh=mesh)
     return fully_shard(decoder, mesh=mesh)
 
 

@@ -9,7 +9,7 @@ from lm_eval.utils import get_rolling_token_windows
 from tiny_language_model import TinyDecoder, plain_log_likelihood
 
 from lightning_polycom.errors import InputError
-from lightning_polycom.evaluation import DecoderLM
+from lightning_polycom.evaluation import DecoderLM, scoring
 
 PAIRS = [
     ("The sum of two", " odd numbers is even"),
@@ -44,6 +44,36 @@ def test_log_likelihoods_equal_one_request_at_a_time(decoder, tokenizer, batch_t
     assert [greedy for _, greedy in answers] == [greedy for _, greedy in expected]
     for (value, _), (exact, _) in zip(answers, expected, strict=True):
         assert value == pytest.approx(exact, abs=1e-4)
+
+
+def test_what_requests_share_is_read_once_in_one_pass(decoder, tokenizer):
+    context, answers = "Which letter? Answer:", [" A", " B", " C and D", " C or E"]
+    lm = DecoderLM(decoder, tokenizer)
+    cases = [(context, answer) for answer in answers]
+    lm.loglikelihood(requests("loglikelihood", cases))
+    # Of " A" and " B" only the space is read, and " C " of the last two once.
+    assert (decoder.calls, decoder.read) == (1, len(context) + 1 + len("C ") + len("and ") + len("or "))
+
+
+def test_examples_before_many_questions_are_read_once(decoder, tokenizer):
+    examples = "Examples that stand before all."
+    examples += "." * (36 - len(examples))
+    cases = [(f"{examples}{i:02}?", f" {answer}") for i in range(40) for answer in ("yes", "no")]
+    answers = DecoderLM(decoder, tokenizer, batch_tokens=100).loglikelihood(requests("loglikelihood", cases))
+    assert decoder.read < 36 + 40 * 12
+    for (value, greedy), case in zip(answers, cases, strict=True):
+        exact, flag = by_hand(decoder, tokenizer, *case)
+        assert value == pytest.approx(exact, abs=1e-4) and greedy == flag
+
+
+def test_logits_are_formed_for_a_few_positions_at_a_time(decoder, tokenizer, monkeypatch):
+    cases = requests("loglikelihood_rolling", [("a longer text, " * 12,)])
+    expected = DecoderLM(decoder, tokenizer).loglikelihood_rolling(cases)
+    formed = []
+    decoder.head.register_forward_hook(lambda module, inputs, output: formed.append(output.shape))
+    monkeypatch.setattr(scoring, "LOGITS", 257 * 10)
+    assert DecoderLM(decoder, tokenizer).loglikelihood_rolling(cases) == pytest.approx(expected, abs=1e-4)
+    assert sum(rows for rows, _ in formed) == 180 and max(rows for rows, _ in formed) == 10
 
 
 def test_greedy_flag_is_true_for_what_greedy_decoding_gives_and_only_there(decoder, tokenizer):
@@ -92,7 +122,6 @@ def test_generation_is_greedy_and_stops(decoder, tokenizer):
         ("once", {"until": [], "max_gen_toks": 12}),
         ("once", {"until": [free[3]], "max_gen_toks": 12}),
         ("once", {"until": free[1:3], "max_gen_toks": 12}),
-        ("", {"until": ["\n"], "max_gen_toks": 3}),
         ("long " * 30, {"until": ["\n"], "max_gen_toks": 20}),
     ]
     texts = DecoderLM(decoder, tokenizer, batch_tokens=64).generate_until(requests("generate_until", cases))
@@ -102,14 +131,24 @@ def test_generation_is_greedy_and_stops(decoder, tokenizer):
     assert texts[1] == free[: free.index(free[3])]
 
 
+@pytest.mark.parametrize("batch_tokens", [1, 90, 8192])
+def test_prompts_take_the_place_of_those_that_are_done(decoder, tokenizer, batch_tokens):
+    cases = [(text[: 3 + i], {"until": ["e"], "max_gen_toks": 2 + 3 * i}) for i, text in enumerate(["some words"] * 8)]
+    texts = DecoderLM(decoder, tokenizer, batch_tokens=batch_tokens).generate_until(requests("generate_until", cases))
+    for (context, arguments), text in zip(cases, texts, strict=True):
+        assert text == greedy_by_hand(decoder, tokenizer, context, ["e"], arguments["max_gen_toks"])
+    assert len({len(text) for text in texts}) > 2
+
+
 def test_generation_ends_at_the_end_of_text_token(tokenizer):
     decoder = TinyDecoder(257, 48)
     with torch.no_grad():
+        decoder.embedding.weight.fill_(1.0)
         decoder.head.weight.zero_()
         decoder.head.weight[256] = 1.0
-        decoder.embedding.weight.abs_()
-        decoder.position.weight.abs_()
-        decoder.mix.weight.zero_()
+        for block in decoder.blocks:
+            block.attention.output.weight.zero_()
+            block.feed_forward.down.weight.zero_()
     lm = DecoderLM(decoder, tokenizer)
     assert lm.generate_until(requests("generate_until", [("x", {"until": [], "max_gen_toks": 9})])) == [""]
     assert decoder.calls == 1
@@ -122,7 +161,7 @@ def test_the_training_run_is_left_as_it_was(decoder, tokenizer):
     lm.loglikelihood(requests("loglikelihood", PAIRS))
     lm.loglikelihood_rolling(requests("loglikelihood_rolling", [("some text",)]))
     lm.generate_until(requests("generate_until", [("x", {"max_gen_toks": 2})]))
-    assert decoder.training and decoder.mix.training and not decoder.dropout.training
+    assert decoder.training and decoder.blocks[0].training and not decoder.dropout.training
     assert random.getstate() == state[0]
     assert (numpy.random.get_state()[1] == state[1]).all()
     assert torch.equal(torch.random.get_rng_state(), state[2])
@@ -156,11 +195,17 @@ def test_a_model_without_knowledge_scores_the_uniform_distribution(tokenizer):
     ("call", "words"),
     [
         (lambda lm: lm.loglikelihood(requests("loglikelihood", [("a", "")])), "made_up: a continuation is empty"),
+        (lambda lm: lm.loglikelihood(requests("loglikelihood", [(" ", "a")])), "made_up: a context has no tokens"),
         (
             lambda lm: lm.loglikelihood(requests("loglikelihood", [("a", "b" * 49)])),
             "made_up: an answer of 49 tokens.*window of 48",
         ),
         (lambda lm: lm.generate_until(requests("generate_until", [("a", {})])), "max_gen_toks 256 .*window of 48"),
+        (lambda lm: lm.generate_until(requests("generate_until", [("", {"max_gen_toks": 3})])), "a prompt is empty"),
+        (
+            lambda lm: lm.generate_until(requests("generate_until", [("a", {"max_gen_toks": 3, "num_beams": 2})])),
+            "generation_kwargs num_beams are not supported",
+        ),
         (
             lambda lm: lm.generate_until(requests("generate_until", [("a", {"do_sample": True, "temperature": 1.0})])),
             "sampling",

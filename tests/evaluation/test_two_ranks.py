@@ -52,6 +52,7 @@ def test_two_ranks_give_the_results_of_one_with_equal_numbers_of_forward_passes(
         assert close(alone["results"], first["results"])
         assert first["results"] == first["again"] == second["results"]
         assert first["calls"] == second["calls"] < alone["calls"]
+        assert first["shared"] == second["shared"] == pytest.approx(alone["shared"], abs=1e-4)
         assert first["generated"] == second["generated"] == alone["generated"]
         assert first["failed"] == second["failed"] == ["arc_easy"]
         assert first["training"] and second["training"]

@@ -1,39 +1,34 @@
 """A causal decoder of a few thousand parameters and two tokenizers, for the tests of this folder and their scripts."""
 
-import math
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lightning_polycom.model import Decoder, DecoderConfig, InitializationConfig
+from lightning_polycom.model.initialization import initialize
 
-class TinyDecoder(nn.Module):
-    """One layer of causal attention; counts its forward passes. Dropout makes a forgotten `eval()` visible."""
+
+class TinyDecoder(Decoder):
+    """Two layers; counts its forward passes and the tokens in them. Dropout makes a forgotten `eval()` visible."""
 
     def __init__(self, vocab_size: int, max_sequence_length: int, seed: int = 0):
-        super().__init__()
-        self.config = SimpleNamespace(vocab_size=vocab_size, max_sequence_length=max_sequence_length)
-        self.embedding = nn.Embedding(vocab_size, 16)
-        self.position = nn.Embedding(max_sequence_length, 16)
-        self.mix = nn.Linear(16, 48, bias=False)
+        spread = InitializationConfig(standard_deviation=0.4, scale_residual_outputs=False)
+        super().__init__(
+            DecoderConfig(vocab_size, 16, 2, 2, 32, max_sequence_length=max_sequence_length, initialization=spread)
+        )
         self.dropout = nn.Dropout(0.5)
-        self.head = nn.Linear(16, vocab_size, bias=False)
         self.calls = 0
         self.largest = 0
-        generator = torch.Generator().manual_seed(seed)
-        for parameter in self.parameters():
-            nn.init.normal_(parameter, std=0.5, generator=generator)
+        self.read = 0
+        initialize(self, seed)
 
-    def forward(self, input_ids: Tensor) -> Tensor:
+    def hidden_states(self, input_ids: Tensor, *arguments: Any, **options: Any) -> Tensor:
         self.calls += 1
+        self.read += input_ids.numel()
         self.largest = max(self.largest, input_ids.numel())
-        length = input_ids.shape[1]
-        x = self.embedding(input_ids) + self.position(torch.arange(length))
-        q, k, v = self.mix(x).chunk(3, dim=-1)
-        scores = q @ k.transpose(1, 2) / math.sqrt(16)
-        future = torch.ones(length, length, dtype=torch.bool).triu(1)
-        return self.head(self.dropout(x + scores.masked_fill(future, -torch.inf).softmax(-1) @ v))
+        return self.dropout(super().hidden_states(input_ids, *arguments, **options))
 
 
 class ByteTokenizer:
@@ -44,6 +39,9 @@ class ByteTokenizer:
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
 
     def decode(self, ids: list[int]) -> str:
         return bytes(i for i in ids if i < 256).decode(errors="replace")
@@ -62,6 +60,9 @@ class SharedTokenizer:
 
     def encode(self, text: str) -> list[int]:
         return self.backend.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
 
     def decode(self, ids: list[int]) -> str:
         return self.backend.decode(ids)

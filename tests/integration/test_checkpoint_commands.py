@@ -38,3 +38,6 @@ def test_generate_continues_the_prompt(polycom, finished):
     assert outcome.out.startswith("def main") and len(outcome.out) > len("def main\n")
     again = polycom("generate", finished.parent, "--prompt", "def main", "--max_new_tokens", 12)
     assert again.out == outcome.out
+    both = polycom("generate", finished.parent, "--prompt", "def main", "[1, 2", "--max_new_tokens", 12)
+    assert both.code == 0, both.err
+    assert both.out.startswith(outcome.out.rstrip("\n")) and "\n\n[1, 2" in both.out
