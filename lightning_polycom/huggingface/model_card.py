@@ -112,7 +112,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained("FOLDER"{trust})
 tokenizer = AutoTokenizer.from_pretrained("FOLDER")
-inputs = tokenizer("Once upon a time", return_tensors="pt", return_token_type_ids=False)
+inputs = tokenizer("Once upon a time", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))
 ```{why}
 

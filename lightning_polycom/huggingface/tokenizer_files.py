@@ -25,6 +25,7 @@ def save_tokenizer(folder: Path, tokenizer: Tokenizer, max_sequence_length: int)
         "split_special_tokens": True,
         "clean_up_tokenization_spaces": False,
         "padding_side": "left",
+        "model_input_names": ["input_ids", "attention_mask"],
     }
     write_json(folder / "tokenizer_config.json", settings)
     write_json(folder / "special_tokens_map.json", {"eos_token": tokenizer.eos_token})

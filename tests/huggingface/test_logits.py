@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import loaded, tiny, token_ids
+from tiny_exports import loaded, tiny, token_ids
 
 from lightning_polycom.activations import ACTIVATIONS, ActivationConfig
 from lightning_polycom.errors import InputError
