@@ -12,7 +12,6 @@ from lightning_polycom.checkpoints import locate_checkpoint
 from lightning_polycom.checkpoints.load import fitting_weights, load_tokenizer, read_checkpoint
 from lightning_polycom.checkpoints.locate import run_folder_of
 from lightning_polycom.data.tokenizer import Tokenizer
-from lightning_polycom.errors import InputError
 from lightning_polycom.huggingface.layouts import OWN_ARCHITECTURE, config_json
 from lightning_polycom.huggingface.model_card import model_card
 from lightning_polycom.huggingface.new_folder import new_folder, refuse_other_content

@@ -26,7 +26,7 @@ def tasks(tmp_path) -> Path:
 
 
 def stock_lm(folder: Path):
-    """lm-eval's backend, as `lm_eval run --model hf --model_args pretrained=FOLDER,trust_remote_code=True` builds it."""
+    """lm-eval's backend, as `--model hf --model_args pretrained=FOLDER,trust_remote_code=True` builds it."""
     from lm_eval.models.huggingface import HFLM
 
     return HFLM(pretrained=str(folder), trust_remote_code=True, device="cpu", batch_size=8)
