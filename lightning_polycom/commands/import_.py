@@ -14,10 +14,13 @@ def main() -> None:
     parser.add_argument("folder", help="A folder with config.json, safetensors and tokenizer.json.")
     parser.add_argument("--output", required=True, help="Run's folder to create, such as runs/NAME/imported.")
     parser.add_argument("--eos_token", type=str | None, help="End-of-text token, where the folder names none.")
+    parser.add_argument(
+        "--data_folder", type=str | None, help="Prepared text whose held-out tasks `polycom evaluate` is to find."
+    )
     options = parser.parse_args(sys.argv[2:])
     from lightning_polycom.huggingface.import_ import import_folder
 
-    config = import_folder(Path(options.folder), Path(options.output), options.eos_token)
+    config = import_folder(Path(options.folder), Path(options.output), options.eos_token, options.data_folder)
     print(f"{options.output}: {config.activation.name}, {config.num_parameters:,} parameters")
     print(f"  score it      polycom evaluate {options.output} --tasks '[arc_easy]'")
     print(f"  let it write  polycom generate {options.output}")

@@ -25,11 +25,13 @@ from lightning_polycom.model import Decoder, DecoderConfig
 IGNORED = "rotary_emb.inv_freq"  # a table that old folders keep
 
 
-def import_folder(folder: Path, output: Path, eos_token: str | None = None) -> DecoderConfig:
+def import_folder(
+    folder: Path, output: Path, eos_token: str | None = None, data_folder: str | None = None
+) -> DecoderConfig:
     """Writes `output`, a run's folder that `polycom evaluate` and `generate` take, from the folder `folder`.
 
     Weights become fp32, as `polycom fit` saves them. No code of the folder is run. `eos_token` is the tokenizer's
-    end-of-text token, where the folder does not say.
+    end-of-text token, where the folder does not say; `data_folder` prepared text whose tasks `evaluate` is to find.
 
     Raises:
         InputError: a folder that does not describe one of our decoders, whose weights do not fit it, or are no
@@ -61,7 +63,7 @@ def import_folder(folder: Path, output: Path, eos_token: str | None = None) -> D
             "status": "imported",
             "imported_from": str(folder),
             "precision": "32-true",
-            "data_folder": str(output),  # there is no prepared text; tasks with files of their own are found beside it
+            "data_folder": data_folder or str(output),
             "tokenizer": {"eos_token": tokenizer.eos_token, "sha256": tokenizer.fingerprint},
             "activation": config.activation.name,
             "num_parameters": config.num_parameters,

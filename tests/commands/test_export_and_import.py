@@ -1,5 +1,6 @@
 """`polycom export` and `polycom import` as they are typed."""
 
+import json
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ def trained(polycom, tiny_config, tmp_path):
     return tmp_path / "runs/tiny/version_0"
 
 
-def test_a_run_goes_out_and_comes_back(polycom, trained, tmp_path):
+def test_a_run_goes_out_and_comes_back(polycom, trained, tiny_config, prepared, tmp_path):
     written = polycom("export", trained, "--output", tmp_path / "hf", "--license", "mit")
     assert written.code == 0, written.err
     assert "from_pretrained" in written.out and "trust_remote_code=True" in written.out
@@ -26,15 +27,20 @@ def test_a_run_goes_out_and_comes_back(polycom, trained, tmp_path):
         "| mean | ",
     ):
         assert row in card
-    read = polycom("import", tmp_path / "hf", "--output", tmp_path / "runs/tiny/imported")
+    imported = tmp_path / "runs/tiny/imported"
+    read = polycom("import", tmp_path / "hf", "--output", imported, "--data_folder", prepared)
     assert read.code == 0, read.err
     options = ("--prompt", "def main", "--max_new_tokens", 12)
-    again, before = (polycom("generate", path, *options) for path in (tmp_path / "runs/tiny/imported", trained))
+    again, before = (polycom("generate", path, *options) for path in (imported, trained))
     assert again.code == 0 and again.out == before.out
-    task = ("--tasks", '["heldout_continuation"]', "--include_path", '["data/tasks"]', "--limit", 4)
-    scored = polycom("evaluate", tmp_path / "runs/tiny/imported", *task)
-    assert scored.code in (0, 1)  # the questions lie in the prepared data, which an imported run does not name
-    resumed = polycom("fit", "--config", tmp_path / "tiny.yaml", "--ckpt_path", tmp_path / "runs/tiny/imported")
+    results = []
+    for path in (imported, trained):
+        tasks = ("--tasks", '["heldout_continuation"]', "--include_path", '["data/tasks"]')
+        scored = polycom("evaluate", path, *tasks, "--output", tmp_path / "results.json")
+        assert scored.code == 0, scored.err
+        results.append(json.loads((tmp_path / "results.json").read_text())["results"])
+    assert results[0] == results[1]
+    resumed = polycom("fit", "--config", tiny_config, "--ckpt_path", imported)
     assert resumed.code == 2 and "training cannot go on from it" in resumed.err
 
 

@@ -3,6 +3,8 @@
 Needs torch and transformers only. The weights have Llama's names; an activation's own numbers are `mlp.act_fn.*`.
 """
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,7 +13,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils import can_return_tuple
 
-from .activations_polycom import GATED, build_activation
+from .activations_polycom import GATED, XIELU, Polynomial, build_activation
 from .configuration_polycom import PolycomConfig
 
 # The name of the key-value cache among arguments and outputs; transformers 5.2x renamed it.
@@ -90,9 +92,11 @@ class PolycomAttention(nn.Module):
             query, key = self.q_norm(query), self.k_norm(key)
         query, key = rotate(query, rotary), rotate(key, rotary)
         if cache is not None:
-            key, value = cache.update(key, value, self.layer_idx)
+            filled = past + x.shape[1]
+            places = {"cache_position": torch.arange(past, filled, device=x.device)}  # asked for before 5.10
+            key, value = cache.update(key, value, self.layer_idx, places)
             # A cache of fixed size has room behind the last token.
-            filled = past + x.shape[1] if visible is None else visible.shape[-1]
+            filled = filled if visible is None else visible.shape[-1]
             key, value = key[:, :, :filled], value[:, :, :filled]
         causal, grouped = visible is None and x.shape[1] > 1, key.shape[1] != query.shape[1]
         attended = F.scaled_dot_product_attention(
@@ -143,13 +147,15 @@ class PolycomPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
-    _no_split_modules = ("PolycomDecoderLayer",)
-    _skip_keys_device_placement = ("cache", "past_key_values")
-    _keep_in_fp32_modules_strict = ("act_fn",)  # 1/3 in bf16 is off by 0.2%
+    # Lists, because older versions of transformers ask for them.
+    _no_split_modules: ClassVar = ["PolycomDecoderLayer"]
+    _skip_keys_device_placement: ClassVar = ["cache", "past_key_values"]
+    _keep_in_fp32_modules_strict: ClassVar = ["act_fn"]  # 1/3 in bf16 is off by 0.2%
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if hasattr(module, "reset_parameters") and module.__module__ == build_activation.__module__:
+        loaded = any(getattr(p, "_is_hf_initialized", False) for p in module.parameters(recurse=False))
+        if isinstance(module, Polynomial | XIELU) and not loaded:
             module.reset_parameters()
 
 
@@ -203,7 +209,7 @@ class PolycomModel(PolycomPreTrainedModel):
 class PolycomForCausalLM(PolycomPreTrainedModel, GenerationMixin):
     """The decoder with its output head."""
 
-    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}  # noqa: RUF012
+    _tied_weights_keys: ClassVar = {"lm_head.weight": "model.embed_tokens.weight"}
 
     def __init__(self, config: PolycomConfig):
         super().__init__(config)
