@@ -12,6 +12,7 @@ from torch import Tensor
 from lightning_polycom.atomic import write_json, write_text
 from lightning_polycom.callbacks import DownstreamEvaluation
 from lightning_polycom.checkpoints.load import PREFIX
+from lightning_polycom.data.tokenizer import Tokenizer
 from lightning_polycom.errors import InputError
 from lightning_polycom.huggingface.decoder_config import decoder_config
 from lightning_polycom.huggingface.export import RECORD
@@ -50,26 +51,37 @@ def import_folder(
             f"import: {folder}/tokenizer.json has {tokenizer.vocab_size} tokens and the embedding {config.vocab_size} "
             "rows; the tokenizer belongs to another model"
         )
-    source = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
-    step = source.get("step") if isinstance(source.get("step"), int) else 0
-    weights = _weights(config, files)
+    weights, step = _weights(config, files), _step(folder)
+    record = _record(config, tokenizer, folder, data_folder or str(output))
     with new_folder(output) as building:
         (building / "checkpoints").mkdir()
         checkpoint = {"state_dict": weights, "hyper_parameters": {"decoder": asdict(config)}, "global_step": step}
         torch.save(checkpoint, building / "checkpoints" / f"step-{step:08d}.ckpt")
         tokenizer.save(building / "tokenizer.json")
         write_text(building / "config.yaml", yaml.safe_dump(_run_config(config), sort_keys=False))
-        record = {
-            "status": "imported",
-            "imported_from": str(folder),
-            "precision": "32-true",
-            "data_folder": data_folder or str(output),
-            "tokenizer": {"eos_token": tokenizer.eos_token, "sha256": tokenizer.fingerprint},
-            "activation": config.activation.name,
-            "num_parameters": config.num_parameters,
-        }
         write_json(building / "run.json", record)
     return config
+
+
+def _record(config: DecoderConfig, tokenizer: Tokenizer, source: Path, data_folder: str) -> dict[str, Any]:
+    """The entries of a run.json that later commands read."""
+    return {
+        "status": "imported",
+        "imported_from": str(source),
+        "precision": "32-true",
+        "data_folder": data_folder,
+        "tokenizer": {"eos_token": tokenizer.eos_token, "sha256": tokenizer.fingerprint},
+        "activation": config.activation.name,
+        "num_parameters": config.num_parameters,
+    }
+
+
+def _step(folder: Path) -> int:
+    """The optimizer step that our own export is of; 0 for a folder of others."""
+    step = read_json(folder / RECORD).get("step") if (folder / RECORD).is_file() else 0
+    if not isinstance(step, int) or step < 0:
+        raise InputError(f"import: {folder / RECORD} has step {step!r}; export the run again")
+    return step
 
 
 def _check_names(folder: Path, config: DecoderConfig, files: WeightFiles) -> None:

@@ -51,13 +51,7 @@ class PolycomConfig(PretrainedConfig):
         self.initializer_range = initializer_range
         self.use_cache = use_cache
         kwargs.pop("head_dim", None)  # follows from the sizes
-        # Set here too: not every version of the base class keeps them.
+        super().__init__(**kwargs)
+        # After the base class, which in some versions has values of its own for these, and in others none.
         self.bos_token_id, self.eos_token_id, self.pad_token_id = bos_token_id, eos_token_id, pad_token_id
         self.tie_word_embeddings = tie_word_embeddings
-        super().__init__(
-            bos_token_id=bos_token_id,
-            eos_token_id=eos_token_id,
-            pad_token_id=pad_token_id,
-            tie_word_embeddings=tie_word_embeddings,
-            **kwargs,
-        )
