@@ -1,5 +1,6 @@
 """config.json of a foreign or own folder to the decoder's shape; what we do not compute is refused by name."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ SIZES = {
     "hidden_size": "hidden_size",
     "num_layers": "num_hidden_layers",
     "num_heads": "num_attention_heads",
+    "intermediate_size": "intermediate_size",
+    "max_sequence_length": "max_position_embeddings",
 }
-"""Our names and transformers' of what every config.json must say."""
+"""Our names and transformers' of the whole numbers that a config.json must say."""
 
 
 def decoder_config(path: Path, values: dict[str, Any]) -> DecoderConfig:
@@ -25,11 +28,12 @@ def decoder_config(path: Path, values: dict[str, Any]) -> DecoderConfig:
     Raises:
         InputError: another architecture, a feature that the decoder does not have, or a value that is missing.
     """
-    architecture = (values.get("architectures") or [None])[0]
+    named = values.get("architectures")
+    architecture = named[0] if isinstance(named, list) and named else named
     if architecture in SPARSE_ARCHITECTURES:  # read here once there is a sparse decoder
         raise InputError(f"import: {path} is of {architecture}; sparse models are not supported yet")
     known = {layout.architecture: layout for layout in STOCK_LAYOUTS}
-    if architecture != OWN_ARCHITECTURE and architecture not in known:
+    if architecture not in (OWN_ARCHITECTURE, *known):
         names = ", ".join([*known, OWN_ARCHITECTURE])
         raise InputError(f"import: {path} is of {architecture}; this version reads {names}")
     layout = known.get(architecture)
@@ -40,35 +44,44 @@ def decoder_config(path: Path, values: dict[str, Any]) -> DecoderConfig:
 
 
 def _built(path: Path, values: dict[str, Any], activation: ActivationConfig, qk_norm: str) -> DecoderConfig:
+    sizes = {ours: _number(path, values, theirs, int) for ours, theirs in SIZES.items()}
+    if ACTIVATIONS[activation.name].gated:
+        sizes |= _two_matrix_size(sizes["intermediate_size"])
+    key_value_heads = values.get("num_key_value_heads")
+    if key_value_heads is not None:
+        key_value_heads = _number(path, values, "num_key_value_heads", int)
     try:
-        sizes = {ours: values[theirs] for ours, theirs in SIZES.items()}
-        width = values["intermediate_size"]
-        others = {
-            "num_key_value_heads": values.get("num_key_value_heads") or values["num_attention_heads"],
-            "max_sequence_length": values["max_position_embeddings"],
-            "norm_eps": values["rms_norm_eps"],
-        }
-    except KeyError as error:
-        raise InputError(f"import: {path} lacks {error.args[0]}; copy the folder again") from error
-    for name, value in {**sizes, "intermediate_size": width, **others}.items():
-        if isinstance(value, bool) or not isinstance(value, int | float if name == "norm_eps" else int):
-            raise InputError(f"import: {path} has {name} {value!r}; it must be a number")
-    if others["num_key_value_heads"] == sizes["num_heads"]:
-        others["num_key_value_heads"] = None  # as a run that does not set it
-    gated = ACTIVATIONS[activation.name].gated
-    config = DecoderConfig(
-        **sizes,
-        **others,
-        **(_two_matrix_size(width) if gated else {"intermediate_size": width}),
-        activation=activation,
-        rope_theta=_rope_theta(path, values),
-        qk_norm=qk_norm,
-        tie_embeddings=bool(values.get("tie_word_embeddings", False)),
-    )
+        config = DecoderConfig(
+            **sizes,
+            # None as in a run that does not set it
+            num_key_value_heads=None if key_value_heads == sizes["num_heads"] else key_value_heads,
+            norm_eps=_number(path, values, "rms_norm_eps", float),
+            rope_theta=_number(path, _rope(values), "rope_theta", float),
+            activation=activation,
+            qk_norm=qk_norm,
+            tie_embeddings=bool(values.get("tie_word_embeddings", False)),
+        )
+    except TypeError as error:  # an option of the activation that is not of its type
+        raise InputError(f"import: {path} has activation {activation.options}; {error}") from error
     found = values.get("head_dim")
     if found not in (None, config.head_size):
         raise InputError(f"import: {path} has head_dim {found}; only hidden_size / heads is read, {config.head_size}")
     return config
+
+
+def _number(path: Path, values: dict[str, Any], key: str, kind: type) -> Any:
+    """A whole (int) or finite (float) number of config.json."""
+    if values.get(key) is None:
+        raise InputError(f"import: {path} lacks {key}; copy the folder again")
+    value = values[key]
+    if isinstance(value, bool) or not isinstance(value, int | kind) or not math.isfinite(value):
+        raise InputError(f"import: {path} has {key} {value!r}; it must be a {'whole ' if kind is int else ''}number")
+    return kind(value)
+
+
+def _rope(values: dict[str, Any]) -> dict[str, Any]:
+    """Where the base of the rotary positions stands: newer folders keep it in `rope_parameters`."""
+    return {"rope_theta": 10000.0} | values | (values.get("rope_parameters") or {})
 
 
 def _two_matrix_size(width: int) -> dict[str, int]:
@@ -90,7 +103,7 @@ def _stock_parts(path: Path, values: dict[str, Any], layout: StockLayout) -> tup
 def _own_parts(path: Path, values: dict[str, Any]) -> tuple[ActivationConfig, str]:
     activation, qk_norm = values.get("activation"), values.get("qk_norm")
     # Only names of the registry: an import path would run the code it leads to.
-    if not isinstance(activation, dict) or activation.get("name") not in ACTIVATIONS:
+    if not isinstance(activation, dict) or activation.get("name") not in list(ACTIVATIONS):
         raise InputError(f"import: {path} has activation {activation!r}; known: {', '.join(ACTIVATIONS)}")
     if qk_norm not in ("none", "head", "width"):
         raise InputError(f"import: {path} has qk_norm {qk_norm!r}; known: none, head, width")
@@ -99,14 +112,6 @@ def _own_parts(path: Path, values: dict[str, Any]) -> tuple[ActivationConfig, st
         return ActivationConfig(**options), qk_norm
     except TypeError as error:
         raise InputError(f"import: {path} has an unknown option in activation {activation}; {error}") from error
-
-
-def _rope_theta(path: Path, values: dict[str, Any]) -> float:
-    """Newer folders keep it in `rope_parameters`."""
-    theta = (values.get("rope_parameters") or {}).get("rope_theta", values.get("rope_theta", 10000.0))
-    if isinstance(theta, bool) or not isinstance(theta, int | float):
-        raise InputError(f"import: {path} has rope_theta {theta!r}; it must be a number")
-    return float(theta)
 
 
 def _refuse_unsupported(path: Path, values: dict[str, Any]) -> None:
@@ -120,9 +125,10 @@ def _refuse_unsupported(path: Path, values: dict[str, Any]) -> None:
             raise InputError(f"import: {path} has {key} of type {kind!r}; only plain rotary positions are supported")
         if rope.get("partial_rotary_factor", 1) != 1:
             raise InputError(f"import: {path} has {key}.partial_rotary_factor; heads are rotated whole")
-    windowed = [kind for kind in values.get("layer_types") or [] if kind != "full_attention"]
-    if windowed:
-        raise InputError(f"import: {path} has layer_types {windowed[0]!r}; only full attention is supported")
+    kinds = values.get("layer_types") or []
+    other = [kind for kind in (kinds if isinstance(kinds, list) else [kinds]) if kind != "full_attention"]
+    if other:
+        raise InputError(f"import: {path} has layer_types {other[0]!r}; only full attention is supported")
     sliding = values.get("sliding_window") is not None and values.get("use_sliding_window", True)
     features = {
         "attention_bias": values.get("attention_bias"),
