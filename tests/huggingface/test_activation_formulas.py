@@ -36,6 +36,7 @@ def cases():
             yield from ((name, {option: value}) for value in values if option in known)
         if "order" in known:
             yield name, {key: value for key, value in COMBINED.items() if key in known}
+            yield name, {"order": 1, "sigmoid": True}  # which starts elsewhere
 
 
 @pytest.mark.parametrize(("name", "options"), cases())

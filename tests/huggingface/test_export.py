@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -73,6 +74,23 @@ def test_an_earlier_export_is_replaced_and_nothing_else(make_run, tmp_path, monk
         with pytest.raises(InputError, match=f"{other} (exists|is a file)"):
             export_checkpoint(run, tmp_path / other)
     assert (tmp_path / "text").read_text() == (tmp_path / "folder/mine").read_text() == "mine"
+
+
+def test_an_earlier_export_survives_a_rename_that_fails(make_run, tmp_path, monkeypatch):
+    run, _ = make_run(tiny())
+    output, rename = tmp_path / "exported", Path.rename
+    export_checkpoint(run, output)
+
+    def failing(path, target):
+        if path.name.endswith(".building"):
+            raise OSError(13, "Permission denied", str(path))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="Permission denied"):
+        export_checkpoint(run, output, ExportOptions(dtype="bf16"))
+    assert json.loads((output / "config.json").read_text())["dtype"] == "float32"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["exported", "trained"]
 
 
 def test_options_are_checked():

@@ -198,6 +198,7 @@ def test_damaged_folders_are_refused(export, tmp_path):
     shard.unlink()
     with pytest.raises(InputError, match=f"names '{shard.name}', which is not in"):
         import_folder(folder, tmp_path / "imported")
+    (tmp_path / "outside.safetensors").write_bytes(cut)
     for content in ("{}", '{"weight_map": {"a": "../outside.safetensors"}}', "[1]", "{"):
         index.write_text(content)
         with pytest.raises(InputError, match=r"index\.json"):

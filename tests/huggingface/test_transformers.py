@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_exports import loaded, tiny, token_ids
 
+from lightning_polycom.huggingface.files.modeling_polycom import visibility
 from lightning_polycom.model import Decoder
 from lightning_polycom.model.generation import generate
 from lightning_polycom.model.loss import next_token_loss
@@ -60,12 +61,37 @@ def test_left_padding_changes_nothing(export, name):
 
 
 def test_positions_follow_from_the_mask(exported):
+    """With padding between two tokens: before the first it would not show, scores depend on distances only."""
     model, decoder = exported
     ids, mask = token_ids(1, 12), torch.ones(1, 12, dtype=torch.long)
-    mask[0, :4] = 0
+    mask[0, 3:7] = 0
+    kept = mask[0].bool()
     with torch.no_grad():
-        found = model(ids, attention_mask=mask).logits[:, 4:]
-        torch.testing.assert_close(found, decoder(ids[:, 4:]), rtol=0, atol=1e-5)
+        found = model(ids, attention_mask=mask).logits[:, kept]
+        torch.testing.assert_close(found, decoder(ids[:, kept]), rtol=0, atol=1e-5)
+
+
+def test_every_query_sees_a_key_and_no_token_sees_padding():
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    seen = visibility(mask, past=1, length=4, device=mask.device)
+    assert seen.shape == (2, 1, 4, 5) and seen.any(-1).all()
+    assert seen[0, 0].tolist() == [
+        [False, True, False, False, False],  # padding, which sees itself
+        [False, False, True, False, False],
+        [False, False, True, True, False],
+        [False, False, True, True, True],
+    ]
+    assert torch.equal(seen[1, 0], torch.ones(4, 5).tril(1).bool())
+
+
+def test_a_cache_of_fixed_size_without_a_mask(exported):
+    from transformers import StaticCache
+
+    model, decoder = exported
+    cache, ids = StaticCache(config=model.config, max_cache_len=32), token_ids(1, 14)
+    with torch.no_grad():
+        found = [model(part, past_key_values=cache).logits for part in (ids[:, :6], ids[:, 6:13], ids[:, 13:])]
+        torch.testing.assert_close(torch.cat(found, dim=1), decoder(ids), rtol=0, atol=1e-5)
 
 
 def test_beams_a_fixed_cache_and_the_last_logits_only(exported):
@@ -91,7 +117,7 @@ def test_the_loss_and_its_gradients_are_ours(exported, checkpointing):
     if checkpointing:
         model.gradient_checkpointing_enable()
     ids = token_ids()
-    loss = model(ids, labels=ids).loss
+    loss = model(ids, labels=ids, use_cache=checkpointing).loss
     loss.backward()
     sums = next_token_loss(decoder(ids[:, :-1]), ids[:, 1:])
     expected = sums.negative_log_likelihood / sums.num_tokens
