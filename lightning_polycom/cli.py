@@ -13,9 +13,11 @@ COMMANDS = {
     "evaluate": "lm-eval tasks on a checkpoint",
     "generate": "continue a prompt from a checkpoint",
     "analyze": "draw activations, fresh or as a run has trained them",
+    "export": "write a checkpoint as a Hugging Face folder",
+    "import": "read a Hugging Face folder into a run's folder",
     "bench": "time activations on this machine against its memory bandwidth",
 }
-MODULES = {"validate": "fit"}  # commands that share a module with another
+MODULES = {"validate": "fit", "import": "import_"}  # commands whose module has another name
 
 
 def main() -> None:

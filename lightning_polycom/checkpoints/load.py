@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lightning_polycom.checkpoints.locate import locate_checkpoint, run_folder_of
 from lightning_polycom.data.tokenizer import Tokenizer
@@ -53,20 +54,38 @@ def load_decoder(path: str | os.PathLike) -> tuple[Decoder, Tokenizer]:
         InputError: nothing there, not a checkpoint, weights that do not fit their config, or no tokenizer beside it.
     """
     file = locate_checkpoint(path)
-    checkpoint = read_checkpoint(file)
+    config, weights = fitting_weights(file, read_checkpoint(file))
     with torch.device("meta"):
-        decoder = Decoder(DecoderConfig.from_dict(checkpoint["hyper_parameters"]["decoder"]))
+        decoder = Decoder(config)
     decoder.to_empty(device="cpu")
     decoder.tie_embeddings()
+    decoder.load_state_dict(weights)
+    return decoder.eval(), load_tokenizer(run_folder_of(file))
+
+
+def fitting_weights(file: Path, checkpoint: dict[str, Any]) -> tuple[DecoderConfig, dict[str, Tensor]]:
+    """The decoder's shape and its weights by name, as `read_checkpoint` mapped them; none is copied.
+
+    Raises:
+        InputError: names or shapes that do not fit the decoder that the checkpoint names.
+    """
+    config = DecoderConfig.from_dict(checkpoint["hyper_parameters"]["decoder"])
     weights = {k.removeprefix(PREFIX): v for k, v in checkpoint["state_dict"].items() if k.startswith(PREFIX)}
+    with torch.device("meta"):
+        decoder = Decoder(config)
     try:
-        decoder.load_state_dict(weights)
+        decoder.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         raise InputError(f"checkpoint: the weights in {file} do not fit the decoder that it names") from error
-    return decoder.eval(), _load_tokenizer(run_folder_of(file))
+    return config, weights
 
 
-def _load_tokenizer(folder: Path) -> Tokenizer:
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a run's folder.
+
+    Raises:
+        InputError: there is none, or no run.json that names its end-of-text token.
+    """
     if not (folder / "tokenizer.json").is_file():
         raise InputError(f"checkpoint: {folder} lacks tokenizer.json; keep a checkpoint in the folder of its run")
     return Tokenizer.load(folder / "tokenizer.json", eos_token=read_record(folder)["tokenizer"]["eos_token"])

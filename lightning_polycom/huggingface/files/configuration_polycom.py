@@ -1,0 +1,57 @@
+"""The shape of a lightning_polycom decoder, as transformers reads it."""
+
+from transformers import PretrainedConfig
+
+
+class PolycomConfig(PretrainedConfig):
+    """A pre-norm decoder with RMSNorm and rotary positions, without biases; the names are Llama's.
+
+    Args:
+        activation: `name` and options of the feed-forward's activation; see activations_polycom.py.
+        qk_norm: RMSNorm on queries and keys: `none`, over each `head`, or over the whole `width`.
+        intermediate_size: The feed-forward's real width, gated or not.
+    """
+
+    model_type = "polycom"
+    keys_to_ignore_at_inference = ("cache", "past_key_values")
+
+    def __init__(
+        self,
+        vocab_size: int = 32000,
+        hidden_size: int = 2048,
+        intermediate_size: int = 8256,
+        num_hidden_layers: int = 24,
+        num_attention_heads: int = 16,
+        num_key_value_heads: int | None = None,
+        max_position_embeddings: int = 4096,
+        rope_theta: float = 10000.0,
+        rms_norm_eps: float = 1e-5,
+        qk_norm: str = "none",
+        activation: dict | None = None,
+        initializer_range: float = 0.02,
+        use_cache: bool = True,
+        bos_token_id: int | None = None,
+        eos_token_id: int | None = None,
+        pad_token_id: int | None = None,
+        tie_word_embeddings: bool = False,
+        **kwargs,
+    ):
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.intermediate_size = intermediate_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.num_key_value_heads = num_key_value_heads or num_attention_heads
+        self.head_dim = hidden_size // num_attention_heads
+        self.max_position_embeddings = max_position_embeddings
+        self.rope_theta = rope_theta
+        self.rms_norm_eps = rms_norm_eps
+        self.qk_norm = qk_norm
+        self.activation = activation or {"name": "polynorm"}
+        self.initializer_range = initializer_range
+        self.use_cache = use_cache
+        kwargs.pop("head_dim", None)  # follows from the sizes
+        super().__init__(**kwargs)
+        # After the base class, which in some versions has values of its own for these, and in others none.
+        self.bos_token_id, self.eos_token_id, self.pad_token_id = bos_token_id, eos_token_id, pad_token_id
+        self.tie_word_embeddings = tie_word_embeddings
