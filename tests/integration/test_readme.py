@@ -66,7 +66,7 @@ def test_the_first_run_and_what_follows_it(polycom, monkeypatch, workspace):
     assert "Held-out text" in out and "heldout_continuation" in out
     # The domain `tests` is absent from the little text, as it is from some Pythons: that is said, and the rest runs.
     assert "task heldout_perplexity_tests is left out" in out
-    for name in ("generate", "analyze", "validate"):
+    for name in ("generate", "analyze", "validate", "export"):
         for arguments in commands(name):
             run(polycom, monkeypatch, workspace, [*arguments, *_of_little_data(name)])
     for arguments in others:
