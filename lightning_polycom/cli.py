@@ -50,6 +50,9 @@ def _run(command: str) -> None:
         if error.filename is None or error.strerror is None:
             raise
         _fail(f"{error.filename}: {error.strerror}; check the path, its permissions and the disk")
+    except KeyboardInterrupt:
+        print(f"polycom: {command} was interrupted", file=sys.stderr)
+        sys.exit(130)  # as a shell reports it
 
 
 def _fail(message: str) -> None:

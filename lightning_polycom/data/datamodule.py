@@ -11,6 +11,7 @@ from lightning_polycom.data.loader import BatchLoader
 from lightning_polycom.data.mixture import MixtureOrder, Weighting, continued, mixture_sources
 from lightning_polycom.data.order import SampleOrder
 from lightning_polycom.data.preparation import PrepareConfig, prepare
+from lightning_polycom.data.rank_errors import raise_on_all_ranks
 from lightning_polycom.data.shard_selection import Paths, ShardSelection
 from lightning_polycom.data.training_data import TrainingData
 from lightning_polycom.errors import InputError
@@ -91,6 +92,7 @@ class TokenDataModule(L.LightningDataModule):
         self.prepare_config, self.mixture, self.num_workers = prepare, mixture, num_workers
         self.separate_documents, self.mask_repetitions = separate_documents, mask_repetitions
         self.weightings = [] if mixture is None else [Weighting(0, dict(mixture))]
+        self._prepare_error: str | None = None
         self.position = 0  # global samples trained on before this start
         self._first_step = 0  # the optimizer step at which this start began
 
@@ -119,10 +121,14 @@ class TokenDataModule(L.LightningDataModule):
         if self.prepare_config is not None:
             if self.folder is None:
                 raise InputError("data.prepare: needs data.folder, the folder to make; name it, or set prepare to null")
-            prepare(self.prepare_config, self.folder)
+            try:
+                prepare(self.prepare_config, self.folder)
+            except InputError as error:  # raised in `setup`, on all ranks: the others wait for this one meanwhile
+                self._prepare_error = str(error)
 
     def setup(self, stage: str) -> None:
         """Opens the shards and fits the trainer's step counters to the global batch."""
+        raise_on_all_ranks(self._prepare_error)
         self.training_data = TrainingData(self.selection)
         self.validation_domains = list(self.training_data.validation)
         trainer = self.trainer

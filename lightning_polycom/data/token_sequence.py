@@ -5,7 +5,9 @@ yet, which is nearly every window in training, and count the pages as the proces
 """
 
 import os
+import resource
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +15,7 @@ import numpy as np
 
 from lightning_polycom.errors import InputError
 
-_MAX_OPEN_FILES = 256  # of the 1,024 that a process usually may have
+_WANTED_DESCRIPTORS = 16_384
 
 
 def parse_dtype(dtype: str | np.dtype) -> np.dtype:
@@ -107,10 +109,23 @@ class TokenSequence:
 
     def _file(self, number: int) -> "_File":
         if number not in self._open:
-            if len(self._open) >= _MAX_OPEN_FILES:
+            if len(self._open) >= _max_open_files():
                 self._open.pop(next(iter(self._open)))
             self._open[number] = _File(self.files[number])
         return self._open[number]
+
+
+@lru_cache(maxsize=1)
+def _max_open_files() -> int:
+    """Half of the descriptors that the process may have; their soft limit, usually 1,024, is raised if it may be.
+
+    Opening a file for every window would halve the speed, and cost more on a network's file system.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or hard > soft:
+        soft = _WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _WANTED_DESCRIPTORS)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return soft // 2
 
 
 class _File:

@@ -104,7 +104,7 @@ def test_splits_domains_and_single_files(small_prepared):
 
 
 def test_few_files_are_held_open_and_a_pickle_is_small(small_prepared, monkeypatch):
-    monkeypatch.setattr(token_sequence, "_MAX_OPEN_FILES", 1)
+    monkeypatch.setattr(token_sequence, "_max_open_files", lambda: 1)
     shards = open_shards(small_prepared[0])
     whole = shards.read(0, shards.num_tokens)
     assert len(shards._open) == 1

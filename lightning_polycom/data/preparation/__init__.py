@@ -57,6 +57,8 @@ def _build(build: Build, recipe: dict, fingerprint: str, output: Path) -> Manife
         manifest = build.run(recipe, fingerprint)
         put_in_place(build.output, output)
     except OSError as error:
+        if error.filename is not None and not Path(error.filename).is_relative_to(output.parent):
+            raise  # of something else than what is written here
         raise InputError(
             f"output: {build.working} cannot be written ({error.strerror or error}); free space or name another place: "
             "the same command goes on from the work that is finished"

@@ -2,14 +2,16 @@
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lightning_polycom.data.manifest import FORMAT
+from lightning_polycom.data.preparation.cores import available_cores
 from lightning_polycom.data.sources import Columns, source_fingerprint
-from lightning_polycom.data.tokenizer import Tokenizer
+from lightning_polycom.data.tokenizer import MIN_VOCAB_SIZE, Tokenizer
 from lightning_polycom.errors import InputError
+
+MAX_VOCAB_SIZE = 1_000_000  # of a trained tokenizer: the training takes memory for every id at once
 
 
 @dataclass
@@ -57,9 +59,7 @@ class PrepareConfig:
     @property
     def worker_count(self) -> int:
         """Processes to use."""
-        if self.num_workers is not None:
-            return self.num_workers
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return available_cores() if self.num_workers is None else self.num_workers
 
     def check(self) -> None:
         """Refuses settings that cannot be.
@@ -73,6 +73,11 @@ class PrepareConfig:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise InputError(f"{name}: found {value}; it must be at least {least}")
+        if self.tokenizer is None and not MIN_VOCAB_SIZE <= self.vocab_size <= MAX_VOCAB_SIZE:
+            raise InputError(
+                f"vocab_size: found {self.vocab_size}; it must be in [{MIN_VOCAB_SIZE}, {MAX_VOCAB_SIZE}]: at least "
+                "256 bytes and end of text"
+            )
         for name in ("eos_token", "bos_token"):
             if self.tokenizer is None and getattr(self, name) is not None:
                 raise InputError(

@@ -78,6 +78,8 @@ def _decide_copies(records: list[tuple[str, Path]], decisions: Decisions, drop: 
     if bounds[-1] == 0:
         return
     codes = np.memmap(decisions.path, np.uint8, mode="r+")
+    domains, numbers = list(decisions.domains.values()), {name: n for n, name in enumerate(decisions.domains)}
+    domains_of_units = np.array([numbers[domain] for domain, _ in records])
     for group in find_copies(
         (block["text"] for _, path in records for block in _blocks(path)), int(bounds[-1]), folder
     ):
@@ -86,12 +88,15 @@ def _decide_copies(records: list[tuple[str, Path]], decisions: Decisions, drop: 
         dropped = (group.repeats(held_out) | group.repeats(~held_out & ~copies)) & drop
         codes[group.documents[dropped]] = DUPLICATE
         codes[group.documents[copies]] = COPY_OF_HELD_OUT
-        owners = np.searchsorted(bounds, group.documents, side="right") - 1
-        for number in np.unique(owners):
-            counted, mine = decisions.domains[records[number][0]], owners == number
-            counted.num_duplicates += int((group.repeats() & mine).sum())
-            counted.num_copies_of_held_out += int((copies & mine).sum())
-            counted.num_dropped_duplicates += int((dropped & mine).sum())
+        owners = domains_of_units[np.searchsorted(bounds, group.documents, side="right") - 1]
+        for name, marked in (
+            ("num_duplicates", group.repeats()),
+            ("num_copies_of_held_out", copies),
+            ("num_dropped_duplicates", dropped),
+        ):
+            counts = np.bincount(owners[marked], minlength=len(domains))
+            for domain, count in zip(domains, counts.tolist(), strict=True):
+                setattr(domain, name, getattr(domain, name) + count)
     codes.flush()
 
 

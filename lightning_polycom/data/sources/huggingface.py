@@ -1,10 +1,11 @@
 """Documents of a Hugging Face data set, by the library `datasets`, streamed."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning_polycom.data.sources.rows import Columns, check_columns, check_text
+from lightning_polycom.data.sources.rows import Columns, check_columns, check_id, check_text
 from lightning_polycom.errors import InputError
 
 
@@ -37,6 +38,7 @@ class DatasetName(NamedTuple):
         return path if path.is_dir() else None
 
 
+@lru_cache(maxsize=4)  # each opening looks for all of its files
 def open_dataset(name: DatasetName) -> Any:
     """The data set as an IterableDataset, whose parts `shard(num_shards, index)` can be read side by side.
 
@@ -70,7 +72,7 @@ def read_dataset(name: DatasetName, num_shards: int, index: int, columns: Column
             where = f"part {index}, row {number}"
             check_columns(name.name, where, columns, list(row))
             text = check_text(row[columns.text], columns.text, name.name, where)
-            yield (f"{index}:{number}" if columns.id is None else str(row[columns.id])), text
+            yield (f"{index}:{number}" if columns.id is None else check_id(row, columns, name.name, where)), text
     except InputError:
         raise
     except Exception as error:

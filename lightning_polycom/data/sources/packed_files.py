@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -50,6 +49,17 @@ def open_seekable(path: Path) -> Iterator[BinaryIO]:
         return
     with tempfile.TemporaryFile() as unpacked:
         with open_unpacked(path) as packed:
-            shutil.copyfileobj(packed, unpacked, 1 << 20)
+            _copy(packed, unpacked, path)
         unpacked.seek(0)
         yield unpacked
+
+
+def _copy(packed: BinaryIO, unpacked: BinaryIO, path: Path) -> None:
+    while block := packed.read(1 << 20):
+        try:
+            unpacked.write(block)
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot be unpacked to {tempfile.gettempdir()} ({error.strerror}); free space there, or set "
+                "TMPDIR to another folder"
+            ) from error

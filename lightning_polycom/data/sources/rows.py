@@ -142,8 +142,19 @@ def check_text(text: Any, column: str, path: str | Path, where: str) -> str:
     return text
 
 
+def check_id(row: dict[str, Any], columns: Columns, path: str | Path, where: str) -> str:
+    """The id of a row, as text.
+
+    Raises:
+        InputError: it has none: rows without an id would all be held out or trained on together.
+    """
+    if row[columns.id] is None:
+        raise InputError(f"{path}: {where}: {columns.id!r} is empty; give every row an id, or leave id_column out")
+    return str(row[columns.id])
+
+
 def _id_and_text(row: dict[str, Any], columns: Columns, file: SourceFile, where: str, number: int) -> tuple[str, str]:
-    name = f"{file.name}:{number}" if columns.id is None else str(row[columns.id])
+    name = f"{file.name}:{number}" if columns.id is None else check_id(row, columns, file.path, where)
     return name, check_text(row[columns.text], columns.text, file.path, where)
 
 

@@ -1,6 +1,7 @@
 """What a source names: `python_stdlib`, `huggingface:...`, or `[domain=]path` with the files that lie there."""
 
 import glob
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -41,7 +42,7 @@ def resolve_files(path: Path) -> list[SourceFile]:
         InputError: the path does not exist, or nothing there has a supported name.
     """
     if path.is_dir():
-        root, paths = path, [p for p in path.rglob("*") if not _is_hidden(p.relative_to(path))]
+        root, paths = path, _files_below(path)
     elif path.is_file():
         root, paths = path.parent, [path]
     elif glob.has_magic(str(path)):
@@ -70,18 +71,47 @@ def check_output_apart(sources: list[str], output: Path) -> None:
     """Refuses an output folder inside a source folder: the next run would read what this one wrote.
 
     Raises:
-        InputError: `output` lies in a folder of `sources`.
+        InputError: `output` lies in a folder of `sources`, or where a glob of them may look.
     """
     for source in sources:
-        path = split_source(source)[1]
-        if source != PYTHON_STDLIB and not path.startswith(HUGGING_FACE):
-            folder = Path(path).resolve()
-            if folder.is_dir() and folder in (output.resolve(), *output.resolve().parents):
-                raise InputError(f"output: {output} lies in the source folder {folder}; name a folder outside it")
+        path = Path(split_source(source)[1].removeprefix(HUGGING_FACE))
+        if source == PYTHON_STDLIB:
+            continue
+        folder = path if path.is_dir() or not glob.has_magic(str(path)) else _glob_root(path)
+        folder, place = folder.resolve(), output.resolve()
+        if not folder.is_dir() or folder not in (place, *place.parents):
+            continue
+        if path.is_dir() or _may_reach(path, len(place.relative_to(folder).parts)):
+            raise InputError(f"output: {output} lies where the source {path} is looked for; name a folder outside")
 
 
-def _is_hidden(relative: Path) -> bool:
-    return any(part.startswith(".") for part in relative.parts)
+def _may_reach(pattern: Path, depth: int) -> bool:
+    """Whether a glob may match files inside a folder that lies `depth` levels below the glob's root."""
+    wild = pattern.parts[len(_glob_root(pattern).parts) :]
+    return "**" in wild or len(wild) > depth
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """Every file that is not hidden, those behind links to folders included.
+
+    Raises:
+        InputError: a folder that cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise InputError(
+            f"sources: {error.filename} cannot be read ({error.strerror}); make it readable or leave it out"
+        )
+
+    found, seen = [], set()
+    for path, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
+        real = os.path.realpath(path)
+        # A link to a folder above it would lead round in a circle.
+        folders[:] = [] if real in seen else [name for name in folders if not name.startswith(".")]
+        if real not in seen:
+            found += [Path(path, name) for name in names if not name.startswith(".")]
+        seen.add(real)
+    return found
 
 
 def _glob_root(path: Path) -> Path:

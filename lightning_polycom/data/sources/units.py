@@ -192,7 +192,7 @@ def _grouped(files: list[SourceFile]) -> Iterator[list[tuple[SourceFile, tuple[i
 def _dataset_units(domain: str | None, name: DatasetName, columns: Columns, spool: Path) -> list[Unit]:
     num_shards = open_dataset(name).num_shards
     domain = domain or tidy_domain(Path(name.name).name)
-    contents = [] if name.folder is None else _folder_contents(name.folder)
+    contents = "" if name.folder is None else _key(domain, columns, _folder_contents(name.folder))
     return [
         DatasetUnit(domain, _key(domain, columns, [*name, num_shards, n, contents]), name, num_shards, n, spool)
         for n in range(num_shards)

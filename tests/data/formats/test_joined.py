@@ -75,7 +75,7 @@ def test_fingerprint(tmp_path):
 
 
 def test_many_files_few_open_and_a_small_pickle(tmp_path, monkeypatch):
-    monkeypatch.setattr(token_sequence, "_MAX_OPEN_FILES", 2)
+    monkeypatch.setattr(token_sequence, "_max_open_files", lambda: 2)
     folder = write_numpy(tmp_path, **{f"a{n:03d}": [n, n] for n in range(50)})
     shards = open_shards(folder)
     assert shards.read(0, 100).tolist() == [n // 2 for n in range(100)]

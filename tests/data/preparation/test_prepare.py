@@ -199,6 +199,7 @@ def test_real_text_with_a_published_tokenizer(shared, tmp_path):
         ({"num_workers": 0}, "num_workers"),
         ({"vocab_size": 100}, "vocab_size"),
         ({"vocab_size": 10**6}, "vocab_size"),
+        ({"vocab_size": 10**12}, "vocab_size"),
         ({"eos_token": "</s>"}, "eos_token"),
         ({"tokenizer": "nowhere.json"}, "nowhere.json"),
         ({"sources": []}, "sources"),

@@ -157,8 +157,31 @@ def test_fingerprint_follows_the_files(tmp_path):
 
 def test_output_inside_a_source_is_refused(tmp_path):
     check_output_apart(["python_stdlib", str(tmp_path / "texts")], tmp_path / "out")
-    with pytest.raises(InputError, match="source folder"):
-        check_output_apart([str(tmp_path)], tmp_path / "out")
+    for source in (
+        str(tmp_path),
+        f"a={tmp_path}",
+        f"huggingface:{tmp_path}",
+        f"{tmp_path}/**/*.jsonl",
+        f"{tmp_path}/*/*.txt",
+    ):
+        with pytest.raises(InputError, match="looked for"):
+            check_output_apart([source], tmp_path / "out")
+    check_output_apart([f"{tmp_path}/*.txt"], tmp_path / "out")
+    check_output_apart([f"{tmp_path}/*/*.txt"], tmp_path / "a" / "out")
+
+
+def test_links_to_folders_are_followed_and_circles_end(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "a.txt").write_text("far")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "link").symlink_to(tmp_path / "far")
+    (tmp_path / "texts" / "circle").symlink_to(tmp_path / "texts")
+    assert [d.id for d in documents(tmp_path / "texts")] == ["link/a.txt"]
+
+
+def test_empty_ids_are_refused(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"id": "x", "text": "t"}\n{"id": null, "text": "t"}\n')
+    expect_error("a.jsonl", "line 2", "'id' is empty", source=tmp_path / "a.jsonl", id_column="id")
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet"])
