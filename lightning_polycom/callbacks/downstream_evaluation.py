@@ -83,12 +83,15 @@ class DownstreamEvaluation(L.Callback):
             return
         self._last_step = trainer.global_step
         from lightning_polycom.evaluation import DecoderLM, run_evaluation, scalars, write_results
+        from lightning_polycom.evaluation.live_decoder import evaluation_precision
 
         tokenizer = trainer.datamodule.training_data.load_tokenizer()
         precision = evaluation_precision(str(trainer.precision))
         bar = trainer.progress_bar_callback
         track = bar.track if isinstance(bar, StepProgress) else iter
-        lm = DecoderLM(pl_module.decoder, tokenizer, self.batch_tokens, precision, track)
+        lm = DecoderLM(
+            pl_module.decoder, tokenizer, self.batch_tokens, precision, track, bos_token_id=tokenizer.bos_token_id
+        )
         results = run_evaluation(lm, self._loaded, limit=self.limit)
         if trainer.is_global_zero:
             write_results(Path(trainer.default_root_dir) / "evals" / f"step-{trainer.global_step:08d}.json", results)
@@ -98,8 +101,3 @@ class DownstreamEvaluation(L.Callback):
     def _print(trainer: L.Trainer, line: str) -> None:
         if trainer.is_global_zero:
             print(line)
-
-
-def evaluation_precision(trainer_precision: str) -> str:
-    """The adapter's precision for a Trainer's: bf16 for any bf16 training, else fp32."""
-    return "bf16" if "bf16" in trainer_precision else "fp32"

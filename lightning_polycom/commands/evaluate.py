@@ -6,19 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 import yaml
 from rich.console import Console
 from rich.progress import track
 
-from lightning_polycom.callbacks.downstream_evaluation import evaluation_precision
 from lightning_polycom.callbacks.run_summary import task_table
 from lightning_polycom.checkpoints import load_decoder, locate_checkpoint
 from lightning_polycom.checkpoints.locate import run_folder_of
 from lightning_polycom.commands.parsing import OneLineParser
 from lightning_polycom.errors import InputError
 from lightning_polycom.evaluation import DecoderLM, load_tasks, run_evaluation, scalars, write_results
-from lightning_polycom.model import Decoder
+from lightning_polycom.evaluation.live_decoder import evaluation_precision, placed
 from lightning_polycom.training.run_folder import read_record
 
 
@@ -70,7 +68,8 @@ def evaluate(checkpoint: Path, options: EvaluateOptions) -> dict[str, str]:
     data_folder = record["data_folder"] and Path(record["data_folder"])  # none with shards of other tools
     loaded = load_tasks(settings["tasks"], settings["include_path"] or [], data_folder, settings["num_fewshot"])
     precision = options.precision or evaluation_precision(record["precision"])
-    lm = DecoderLM(_placed(decoder, options.device), tokenizer, settings["batch_tokens"], precision, _track)
+    decoder, batch_tokens = placed(decoder, options.device), settings["batch_tokens"]
+    lm = DecoderLM(decoder, tokenizer, batch_tokens, precision, _track, tokenizer.bos_token_id)
     results = run_evaluation(lm, loaded, limit=settings["limit"])
     output = Path(options.output) if options.output else folder / "evals" / f"{checkpoint.stem}.evaluate.json"
     write_results(output, results)
@@ -102,12 +101,3 @@ def _track(steps: Sequence[int]) -> Iterable[int]:
     """A progress bar over the batches of each kind of request; nothing where the output is no terminal."""
     console = Console()
     return track(steps, "evaluating", console=console, transient=True, disable=not console.is_terminal)
-
-
-def _placed(decoder: Decoder, device: str | None) -> Decoder:
-    """The decoder on the named device, or on a GPU if there is one."""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return decoder.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device: cannot use '{device}' ({str(error).splitlines()[0]})") from error
