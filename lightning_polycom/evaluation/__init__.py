@@ -15,6 +15,7 @@ _HOME = {
     "LoadedTasks": "tasks",
     "chance_level": "chance",
     "load_tasks": "tasks",
+    "require_metrics": "average",
     "run_evaluation": "harness",
     "scalars": "scores",
     "write_results": "scores",
