@@ -11,6 +11,7 @@ COMMANDS = {
     "fit": "train, with validation, checkpoints and downstream tasks",
     "validate": "losses per domain of a checkpoint",
     "evaluate": "lm-eval tasks on a checkpoint",
+    "lm_eval": "lm-eval's own command line, with checkpoints as --model polycom",
     "generate": "continue a prompt from a checkpoint",
     "analyze": "draw activations, fresh or as a run has trained them",
     "export": "write a checkpoint as a Hugging Face folder",

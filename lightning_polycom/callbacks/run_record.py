@@ -76,7 +76,11 @@ def _facts(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
         "data_domains": [record._asdict() for record in data.training_data.records()],
         "data_changes": [change._asdict() for change in data.data_changes],
         "data_mixture": [{"from_sample": start, "weights": weights} for start, weights in data.weightings],
-        "tokenizer": {"eos_token": tokenizer.eos_token, "sha256": tokenizer.sha256},
+        "tokenizer": {
+            "eos_token": tokenizer.eos_token,
+            "bos_token": tokenizer.bos_token,
+            "sha256": tokenizer.sha256,
+        },
         "activation": config.activation.name,
         "num_parameters": config.num_parameters,
         "num_active_parameters": config.num_active_parameters,

@@ -6,7 +6,11 @@ import lightning as L
 from rich.console import Console
 from rich.table import Table
 
+from lightning_polycom.callbacks.downstream_evaluation import DownstreamEvaluation
 from lightning_polycom.callbacks.throughput import Throughput
+
+AVERAGE_OF = {False: "acc_norm or acc", True: "as chosen"}
+"""What eval/average is made of, by whether evaluation.metrics is set."""
 
 
 class RunSummary(L.Callback):
@@ -18,7 +22,7 @@ class RunSummary(L.Callback):
             return
         console, metrics = Console(), {key: float(value) for key, value in trainer.callback_metrics.items()}
         console.print()
-        for table in (domain_table(metrics), task_table(metrics)):
+        for table in (domain_table(metrics), task_table(metrics, _average_of(trainer))):
             if table.row_count:
                 console.print(table)
         folder = Path(trainer.default_root_dir)
@@ -43,8 +47,8 @@ def domain_table(metrics: dict[str, float]) -> Table:
     return table
 
 
-def task_table(metrics: dict[str, float]) -> Table:
-    """One row per task metric: value, standard error, chance.
+def task_table(metrics: dict[str, float], average_of: str = AVERAGE_OF[False]) -> Table:
+    """One row per task metric: value, standard error, chance; `average_of` says what the average is made of.
 
     Of a rolling perplexity only bits per byte: the others are the same number in another form, and are logged.
     """
@@ -58,11 +62,16 @@ def task_table(metrics: dict[str, float]) -> Table:
         if parts[0] != "eval" or parts[-1].endswith(("_stderr", "_perplexity")) or parts[-1] == "chance":
             continue
         task = parts[1] if len(parts) == 3 else "average"
-        metric = parts[2] if len(parts) == 3 else "acc_norm or acc"
+        metric = parts[2] if len(parts) == 3 else average_of
         stderr = metrics.get(f"{tag}_stderr")
         chance = metrics.get(f"eval/{task}/chance") if metric.startswith("acc") else None
         table.add_row(task, metric, *("" if v is None else f"{v:.3f}" for v in (metrics[tag], stderr, chance)))
     return table
+
+
+def _average_of(trainer: L.Trainer) -> str:
+    chosen = any(isinstance(c, DownstreamEvaluation) and c.metrics for c in trainer.callbacks)
+    return AVERAGE_OF[chosen]
 
 
 def _cost_line(trainer: L.Trainer, pl_module: L.LightningModule) -> str:

@@ -88,4 +88,6 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """
     if not (folder / "tokenizer.json").is_file():
         raise InputError(f"checkpoint: {folder} lacks tokenizer.json; keep a checkpoint in the folder of its run")
-    return Tokenizer.load(folder / "tokenizer.json", eos_token=read_record(folder)["tokenizer"]["eos_token"])
+    record = read_record(folder)["tokenizer"]
+    # Runs of earlier versions record no beginning-of-text token.
+    return Tokenizer.load(folder / "tokenizer.json", record["eos_token"], record.get("bos_token"))

@@ -65,7 +65,7 @@ def continued(checkpoint: str, prompts: list[str], options: GenerateOptions) -> 
     """
     decoder, tokenizer = load_decoder(checkpoint)
     texts = [_Text(prompt, tokenizer, options.max_new_tokens) for prompt in prompts]
-    ids = [tokenizer.encode(prompt) or [tokenizer.eos_token_id] for prompt in prompts]
+    ids = [_beginning(prompt, tokenizer) for prompt in prompts]
     sampling = (options.temperature, options.top_p, options.seed)
     shown = 0
     yield texts[0].taken()
@@ -75,6 +75,13 @@ def continued(checkpoint: str, prompts: list[str], options: GenerateOptions) -> 
         while texts[shown].complete and shown + 1 < len(texts):
             shown += 1
             yield SEPARATOR + texts[shown].taken()
+
+
+def _beginning(prompt: str, tokenizer: Tokenizer) -> list[int]:
+    """The ids of a prompt, behind the token that begins each document; without one, end of text stands for nothing."""
+    if tokenizer.bos_token_id is not None:
+        return [tokenizer.bos_token_id, *tokenizer.encode(prompt)]
+    return tokenizer.encode(prompt) or [tokenizer.eos_token_id]
 
 
 class _Text:

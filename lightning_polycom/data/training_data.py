@@ -195,6 +195,8 @@ def _given_tokenizer(
         vocab_size=loaded.vocab_size,
         eos_token=loaded.eos_token,
         eos_token_id=loaded.eos_token_id,
+        bos_token=loaded.bos_token,
+        bos_token_id=loaded.bos_token_id,
     )
 
 

@@ -5,6 +5,7 @@ import warnings
 from typing import Any
 
 from lightning_polycom.errors import InputError
+from lightning_polycom.evaluation.average import require_metrics
 from lightning_polycom.evaluation.quiet import quiet_harness
 from lightning_polycom.evaluation.ranks import broadcast, rank_and_world_size
 from lightning_polycom.evaluation.refusal import TasksRefused
@@ -13,23 +14,33 @@ from lightning_polycom.evaluation.tasks import LoadedTasks
 OUR_KEY = "polycom"
 
 
-def run_evaluation(lm: Any, loaded_tasks: LoadedTasks, limit: int | None = None, seed: int = 1234) -> dict[str, Any]:
+def run_evaluation(
+    lm: Any,
+    loaded_tasks: LoadedTasks,
+    limit: int | None = None,
+    seed: int = 1234,
+    metrics: dict[str, str] | None = None,
+    log_samples: bool = False,
+) -> dict[str, Any]:
     """lm-eval's results of a `DecoderLM` on loaded tasks, as plain JSON values, on every rank.
 
     `limit` takes the first documents of each task; `seed` draws few-shot examples. No random state outside lm-eval is
-    touched. Under the key "polycom" stand `chance` (accuracy of guessing by task) and `failed` (reason by name).
+    touched. Under the key "polycom" stand `chance` (accuracy of guessing by task), `failed` (reason by name), `metrics`
+    (those that the average is made of) and `incomplete` (the groups that have lost a task). With `log_samples` the
+    first rank also has every question and its answers by task, as lm-eval gives them, under "samples".
     A task that the decoder cannot answer, or whose own code fails, moves from `loaded_tasks.tasks` to `failed`, for
     later evaluations too. If no task is left, the results are empty.
 
     Raises:
-        InputError: `limit` is not positive.
+        InputError: `limit` is not positive, or a task does not report its metric in `metrics`.
     """
     if limit is not None and limit < 1:
         raise InputError(f"evaluation limit: {limit} is not a number of documents; use 1 or more, or null for all")
+    require_metrics(loaded_tasks, metrics or {})
     results: dict[str, Any] | None = {"results": {}, "configs": {}}
     while loaded_tasks.entries:
         try:
-            results = _simple_evaluate(lm, loaded_tasks, limit, seed)
+            results = _simple_evaluate(lm, loaded_tasks, limit, seed, log_samples)
             break
         except TasksRefused as refused:
             for task_name, reason in refused.reasons.items():
@@ -39,9 +50,12 @@ def run_evaluation(lm: Any, loaded_tasks: LoadedTasks, limit: int | None = None,
         except Exception:  # a task's own code or data; reported by name below, or raised if no task alone fails
             if not _leave_out_culprits(lm, loaded_tasks, limit, seed):
                 raise
-    extra = {"chance": loaded_tasks.chance(limit), "failed": dict(loaded_tasks.failed)}
+    extra = {"chance": loaded_tasks.chance(limit), "failed": dict(loaded_tasks.failed), "metrics": metrics or {}}
+    extra["incomplete"] = sorted(loaded_tasks.incomplete)
+    samples = {} if results is None else results.pop("samples", {})
     # lm-eval gives results only where LOCAL_RANK is 0.
-    return {**broadcast(results), OUR_KEY: extra}
+    results = {**broadcast(results), OUR_KEY: extra}
+    return {**results, "samples": samples} if samples else results
 
 
 def _leave_out(loaded_tasks: LoadedTasks, task_name: str, reason: str) -> None:
@@ -65,7 +79,9 @@ def _leave_out_culprits(lm: Any, loaded_tasks: LoadedTasks, limit: int | None, s
     return found
 
 
-def _simple_evaluate(lm: Any, loaded_tasks: LoadedTasks, limit: int | None, seed: int) -> dict[str, Any] | None:
+def _simple_evaluate(
+    lm: Any, loaded_tasks: LoadedTasks, limit: int | None, seed: int, log_samples: bool = False
+) -> dict[str, Any] | None:
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
     from lm_eval.utils import handle_non_serializable
@@ -78,11 +94,15 @@ def _simple_evaluate(lm: Any, loaded_tasks: LoadedTasks, limit: int | None, seed
             limit=limit,
             # 1 gives the analytic standard errors, 0 would give none.
             bootstrap_iters=1,
-            log_samples=False,
+            log_samples=log_samples,
             # None leaves the random state of the running program alone.
             random_seed=None,
             numpy_random_seed=None,
             torch_random_seed=None,
             fewshot_random_seed=seed,
         )
-    return None if results is None else json.loads(json.dumps(results, default=handle_non_serializable))
+    if results is None:
+        return None
+    samples = results.pop("samples", {})
+    plain = json.loads(json.dumps(results, default=handle_non_serializable))
+    return {**plain, "samples": samples} if samples else plain

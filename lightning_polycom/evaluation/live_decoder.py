@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
+from lightning_polycom.errors import InputError
+
 AUTOCAST = {"fp32": False, "bf16": True}
 
 
@@ -41,3 +43,21 @@ def forward(decoder: nn.Module, input_ids: Tensor, precision: str, **arguments: 
     enabled = AUTOCAST[precision]
     with torch.autocast(input_ids.device.type, dtype=torch.bfloat16, enabled=enabled, cache_enabled=False):
         return decoder(input_ids, **arguments)
+
+
+def evaluation_precision(trainer_precision: str) -> str:
+    """The adapter's precision for a Trainer's: bf16 for any bf16 training, else fp32."""
+    return "bf16" if "bf16" in trainer_precision else "fp32"
+
+
+def placed(decoder: nn.Module, device: str | None) -> nn.Module:
+    """The decoder on the named device, or on a GPU if there is one.
+
+    Raises:
+        InputError: no such device.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return decoder.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device: cannot use '{device}' ({str(error).splitlines()[0]})") from error

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning_polycom.atomic import write_json
+from lightning_polycom.evaluation.average import average
 from lightning_polycom.evaluation.harness import OUR_KEY
+from lightning_polycom.evaluation.samples import write_samples
 
 OVERFLOWING = ("word_perplexity", "byte_perplexity")
 
@@ -14,9 +16,9 @@ def scalars(results: dict[str, Any]) -> dict[str, float]:
     """Tags `eval/<task or group>/<metric>` from the results of `run_evaluation`.
 
     A metric has lm-eval's name without ",none"; its standard error is `<metric>_stderr`; multiple-choice tasks have
-    `chance`. `eval/average` is the mean over the multiple-choice tasks of acc_norm where the task reports it, else
-    acc; a group counts through each of its tasks, and with no such task there is no average. Values that are no
-    numbers are left out, so are perplexities that overflowed.
+    `chance`. `eval/average` is that of `average.average`, and absent where a group in it has lost a task; without
+    chosen metrics a group counts through each of its tasks. Values that are no numbers are left out, so are
+    perplexities that overflowed.
     """
     values: dict[str, float] = {}
     for task, metrics in results["results"].items():
@@ -26,18 +28,21 @@ def scalars(results: dict[str, Any]) -> dict[str, float]:
             values[f"eval/{task}/{key.removesuffix(',none')}"] = float(value)
     for task, level in results[OUR_KEY]["chance"].items():
         values[f"eval/{task}/chance"] = level
-    accuracies = [
-        values.get(f"eval/{task}/acc_norm", values.get(f"eval/{task}/acc")) for task in results[OUR_KEY]["chance"]
-    ]
-    accuracies = [accuracy for accuracy in accuracies if accuracy is not None]
-    if accuracies:
-        values["eval/average"] = sum(accuracies) / len(accuracies)
+    ours = results[OUR_KEY]
+    metrics = ours.get("metrics", {})
+    mean = average(values, metrics, list(ours["chance"]))
+    if mean is not None and not set(metrics) & set(ours.get("incomplete", [])):
+        values["eval/average"] = mean
     return values
 
 
 def write_results(path: str | Path, results: dict[str, Any]) -> None:
-    """Writes results as JSON, atomically; infinite and undefined numbers, which JSON lacks, become null."""
-    write_json(path, _without_non_finite(results))
+    """Writes results as JSON, atomically; infinite and undefined numbers, which JSON lacks, become null.
+
+    Samples among them go to files of their own, as `write_samples` has it.
+    """
+    write_samples(Path(path), results.get("samples", {}))
+    write_json(path, _without_non_finite({key: value for key, value in results.items() if key != "samples"}))
 
 
 def _is_number(value: Any) -> bool:

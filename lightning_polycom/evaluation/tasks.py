@@ -11,6 +11,7 @@ from typing import Any
 from lightning_polycom.errors import InputError
 from lightning_polycom.evaluation.chance import chance_level
 from lightning_polycom.evaluation.data_files import MissingData, forget_cache, with_local_files
+from lightning_polycom.evaluation.hub import hub_asked_first
 from lightning_polycom.evaluation.quiet import offline, quiet_harness
 from lightning_polycom.evaluation.ranks import broadcast, gather, rank_and_world_size
 from lightning_polycom.evaluation.task_index import index_tasks, names_reached
@@ -20,11 +21,13 @@ from lightning_polycom.evaluation.task_index import index_tasks, names_reached
 class LoadedTasks:
     """Tasks ready for `run_evaluation`, and the requested names that could not be loaded, each with a one-line reason.
 
-    `entries` holds lm-eval's Task and Group objects by requested name (a tag stands for several tasks).
+    `entries` holds lm-eval's Task and Group objects by requested name (a tag stands for several tasks). `incomplete`
+    are the groups that have lost a task.
     """
 
     entries: dict[str, list[Any]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    incomplete: set[str] = field(default_factory=set)
     _chance: dict[tuple[str, int | None], float | None] = field(default_factory=dict, repr=False)
 
     @property
@@ -32,6 +35,11 @@ class LoadedTasks:
         """Every lm-eval Task by its name, those inside groups included."""
         leaves = [leaf for entry in self.entries.values() for item in entry for leaf in _leaves(item)]
         return {_name(task): task for task in leaves}
+
+    @property
+    def groups(self) -> dict[str, Any]:
+        """Every lm-eval Group by its name, those inside groups included."""
+        return {group.name: group for entry in self.entries.values() for item in entry for group in _groups(item)}
 
     def chance(self, limit: int | None = None) -> dict[str, float]:
         """Accuracy of guessing for each multiple-choice task, over its first `limit` documents; computed once."""
@@ -47,6 +55,9 @@ class LoadedTasks:
         self.failed[task_name] = reason
         for entry in self.entries.values():
             for item in list(entry):
+                for group in _groups(item):
+                    if any(_name(leaf) == task_name for leaf in _leaves(group)):
+                        self.incomplete.add(group.name)
                 for group in _groups(item):
                     group.pop(task_name)
                 if not any(_name(leaf) != task_name for leaf in _leaves(item)):
@@ -102,7 +113,7 @@ def _load_names(
     from datasets.exceptions import DatasetsError
 
     loaded = LoadedTasks()
-    with quiet_harness(), tempfile.TemporaryDirectory(prefix="polycom-evaluation-") as cache:
+    with quiet_harness(), hub_asked_first(), tempfile.TemporaryDirectory(prefix="polycom-evaluation-") as cache:
         manager = index_tasks(names, include)
         missing = _point_at_local_files(manager, names, include, data_folder, Path(cache))
         loaded.failed = {name: reason for name, reason in missing.items() if name in names}

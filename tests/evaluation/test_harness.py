@@ -41,7 +41,12 @@ def test_local_tasks_give_lm_evals_numbers(loaded, decoder, tokenizer):
     assert metrics["acc,none"] == pytest.approx(sum(correct) / len(correct))
     share = sum(correct) / len(correct)
     assert metrics["acc_stderr,none"] == pytest.approx((share * (1 - share) / (len(correct) - 1)) ** 0.5)
-    assert results["polycom"] == {"chance": {"heldout_continuation": 0.25}, "failed": {}}
+    assert results["polycom"] == {
+        "chance": {"heldout_continuation": 0.25},
+        "failed": {},
+        "metrics": {},
+        "incomplete": [],
+    }
     rolling = results["results"]["heldout_perplexity_library"]
     assert rolling["byte_perplexity,none"] == pytest.approx(2 ** rolling["bits_per_byte,none"])
     assert results["config"]["max_length"] == 48 and results["config"]["add_bos_token"] is False
@@ -95,7 +100,12 @@ def test_a_task_that_does_not_fit_the_window_is_reported_and_the_others_run(task
     with pytest.warns(UserWarning, match="heldout_continuation is left out"):
         results = run_evaluation(lm, loaded)
     reason = "an answer of 10 tokens exceeds the decoder's window of 9; drop the task or raise max_sequence_length"
-    assert results["polycom"] == {"chance": {}, "failed": {"heldout_continuation": reason}}
+    assert results["polycom"] == {
+        "chance": {},
+        "failed": {"heldout_continuation": reason},
+        "metrics": {},
+        "incomplete": ["both"],
+    }
     assert sorted(loaded.tasks) == ["heldout_perplexity_library", "heldout_perplexity_tests"]
     assert results["results"].keys() == {"both", *loaded.tasks}
     assert run_evaluation(lm, loaded)["results"] == results["results"]

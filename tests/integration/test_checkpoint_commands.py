@@ -41,3 +41,54 @@ def test_generate_continues_the_prompt(polycom, finished):
     both = polycom("generate", finished.parent, "--prompt", "def main", "[1, 2", "--max_new_tokens", 12)
     assert both.code == 0, both.err
     assert both.out.startswith(outcome.out.rstrip("\n")) and "\n\n[1, 2" in both.out
+
+
+def test_texts_of_a_tokenizer_with_a_beginning_token_begin_with_it(
+    polycom, tiny_config, prepared, tmp_path, monkeypatch
+):
+    from lightning_polycom.checkpoints import load_decoder
+    from lightning_polycom.commands import generate
+    from lightning_polycom.data.preparation import PrepareConfig, prepare
+    from lightning_polycom.evaluation import DecoderLM
+
+    tokens = json.loads((prepared / "tokenizer.json").read_text())
+    begin = {"id": 599, "content": "<s>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    vocabulary = {token: id for token, id in tokens["model"]["vocab"].items() if id != 599}
+    last = next(token for token, id in tokens["model"]["vocab"].items() if id == 599)
+    tokens["model"]["merges"] = [pair for pair in tokens["model"]["merges"] if "".join(pair).replace(" ", "") != last]
+    tokens["model"]["vocab"] = vocabulary | {"<s>": 599}
+    tokens["added_tokens"].append({**begin, "special": True})
+    (tmp_path / "begin.json").write_text(json.dumps(tokens))
+    text = "\n".join(json.dumps({"id": str(i), "text": f"def f{i}(x):\n    return x + {i}\n" * 40}) for i in range(40))
+    (tmp_path / "code.jsonl").write_text(text + "\n")
+    config = PrepareConfig(
+        sources=[f"code={tmp_path / 'code'}.jsonl"], tokenizer=str(tmp_path / "begin.json"), bos_token="<s>",
+        validation_fraction=0.2, questions_per_domain=4,
+    )  # fmt: skip
+    prepare(config, tmp_path / "shards")
+    options = ("--evaluation.tasks", '["heldout_continuation"]', "--evaluation.include_path", '["data/tasks"]')
+    outcome = polycom("fit", "--config", tiny_config, "--data.folder", tmp_path / "shards", *options)
+    assert outcome.code == 0, outcome.err
+    run = tmp_path / "runs/tiny/version_0"
+    results = json.loads((run / "evals/step-00000008.json").read_text())
+    assert results["config"]["add_bos_token"] is True
+    assert polycom("evaluate", run).code == 0
+    again = json.loads((run / "evals/step-00000008.evaluate.json").read_text())
+    assert again["results"] == results["results"] and again["config"]["add_bos_token"] is True
+    decoder, tokenizer = load_decoder(run)
+    assert tokenizer.bos_token_id == 599
+    lm = DecoderLM(decoder, tokenizer, bos_token_id=tokenizer.bos_token_id)
+    assert lm.tok_encode("x")[0] == 599 and lm.prefix_token_id == 599
+    prompts = []
+    monkeypatch.setattr(generate, "generate", lambda decoder, ids, *rest, **options: prompts.extend(ids) or iter(()))
+    list(generate.continued(str(run), ["", "def"], generate.GenerateOptions()))
+    assert prompts == [[599], [599, *tokenizer.encode("def")]]
+
+
+def test_runs_without_a_record_of_the_beginning_token_load(finished):
+    from lightning_polycom.checkpoints import load_decoder
+
+    record = json.loads((finished / "run.json").read_text())
+    assert record["tokenizer"].pop("bos_token") is None
+    (finished / "run.json").write_text(json.dumps(record))
+    assert load_decoder(finished)[1].bos_token_id is None

@@ -60,6 +60,17 @@ def test_a_run_with_validation_and_evaluation_is_one_graph(polycom, tiny_config,
     assert list(weights(runs / "compiled", 8)) == list(weights(runs / "eager", 8))
 
 
+def test_evaluation_leaves_compiled_training_as_it_was(polycom, tiny_config, tmp_path, graphs):
+    assert polycom("fit", "--config", tiny_config, *COMPILED, "--run.version", "without").code == 0
+    often = (*TASKS, "--evaluation.every_n_steps", 2, "--evaluation.limit", 2)
+    assert polycom("fit", "--config", tiny_config, *COMPILED, *often, "--run.version", "with").code == 0
+    runs = tmp_path / "runs/tiny"
+    assert len(list((runs / "with/evals").iterdir())) == 4
+    assert values(runs / "with", "train/loss") == values(runs / "without", "train/loss") != []
+    first, second = weights(runs / "without", 8), weights(runs / "with", 8)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
 @pytest.mark.parametrize("first", ["true", "false"])
 def test_a_run_resumes_with_the_other_setting(polycom, tiny_config, tmp_path, graphs, first):
     other = "false" if first == "true" else "true"

@@ -148,6 +148,10 @@ def test_evaluation_leaves_training_as_it_was(polycom, tiny_config, tmp_path):
     assert len(list((runs / "with/evals").iterdir())) == 8
     first, second = weights(runs / "without", 8), weights(runs / "with", 8)
     assert all(torch.equal(first[name], second[name]) for name in first)
+    curves = [
+        [line.get("train/loss") for line in lines(runs / run) if "train/loss" in line] for run in ("with", "without")
+    ]
+    assert curves[0] == curves[1] and len(curves[0]) == 4
 
 
 def test_a_finished_run_goes_on_with_more_steps(polycom, tiny_config, tmp_path):
