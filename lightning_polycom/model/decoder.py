@@ -7,6 +7,8 @@ from lightning_polycom.model.attention import Attention
 from lightning_polycom.model.config import DecoderConfig
 from lightning_polycom.model.document_attention import Documents, prepare
 from lightning_polycom.model.feed_forward import FeedForward
+from lightning_polycom.model.linear_cross_entropy import linear_cross_entropy
+from lightning_polycom.model.loss import LossSums
 from lightning_polycom.model.normalization import RMSNorm
 from lightning_polycom.model.rotary import rotary_table
 
@@ -66,6 +68,19 @@ class Decoder(nn.Module):
             x = block(x, rotary, documents)
         return self.norm(x)
 
-    def forward(self, input_ids: Tensor, positions: Tensor | None = None) -> Tensor:
-        """(batch, sequence) int64 -> logits (batch, sequence, vocab_size); `positions` as in `hidden_states`."""
-        return self.head(self.hidden_states(input_ids, positions))
+    def forward(
+        self,
+        input_ids: Tensor,
+        positions: Tensor | None = None,
+        labels: Tensor | None = None,
+        z_loss_weight: float = 0.0,
+    ) -> Tensor | LossSums:
+        """(batch, sequence) int64 -> logits (batch, sequence, vocab_size); `positions` as in `hidden_states`.
+
+        With `labels` (batch, sequence), their loss instead, as `linear_cross_entropy` computes it. It is a part of
+        this forward, because the head's weight may be whole in here only, where weights are sharded over ranks.
+        """
+        hidden = self.hidden_states(input_ids, positions)
+        if labels is None:
+            return self.head(hidden)
+        return linear_cross_entropy(hidden, self.head.weight, labels, z_loss_weight)
