@@ -22,7 +22,7 @@ from lightning_polycom.activations import ActivationConfig
 from lightning_polycom.benchmarking.machine import processor_name
 from lightning_polycom.model import Decoder, DecoderConfig
 from lightning_polycom.model.initialization import initialize
-from lightning_polycom.model.loss import next_token_loss
+from lightning_polycom.model.linear_cross_entropy import read_loss
 from lightning_polycom.training.compilation import compile_blocks
 from lightning_polycom.training.optimizers import OptimizerConfig, build_optimizer
 
@@ -57,8 +57,8 @@ def training_step(decoder: Decoder, dtype: torch.dtype, tokens: Tensor) -> Step:
     def step() -> None:
         optimizer.zero_grad()
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            sums = next_token_loss(decoder(inputs), labels)
-        (sums.negative_log_likelihood / sums.num_tokens).backward()
+            sums = decoder(inputs, read=read_loss(labels))
+        (sums.total / sums.num_tokens).backward()
         torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
         optimizer.step()
 

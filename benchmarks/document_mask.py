@@ -30,7 +30,7 @@ from lightning_polycom.data.documents import document_positions
 from lightning_polycom.model import Decoder, DecoderConfig
 from lightning_polycom.model.document_attention import segments
 from lightning_polycom.model.initialization import initialize
-from lightning_polycom.model.loss import next_token_loss
+from lightning_polycom.model.linear_cross_entropy import read_loss
 from lightning_polycom.training.compilation import compile_blocks
 
 VOCABULARY, BATCHES = 4096, 4
@@ -83,9 +83,10 @@ def training_step(arm: str, shape: tuple[int, int], middle: int, dtype: torch.dt
         batch = next(turns)
         decoder.zero_grad()
         with way_of(arm), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            logits = decoder(batch.input_ids, None if arm == "together" else batch.positions)
-            sums = next_token_loss(logits, batch.labels)
-        (sums.negative_log_likelihood / sums.num_tokens).backward()
+            sums = decoder(
+                batch.input_ids, None if arm == "together" else batch.positions, read=read_loss(batch.labels)
+            )
+        (sums.total / sums.num_tokens).backward()
 
     return step
 

@@ -1,4 +1,4 @@
-"""A user's mistake that one rank has found, raised on every rank: else the others wait for it, and fail with no reason."""
+"""A user's mistake that one rank has found, raised on every rank: else the others wait for it, and fail without it."""
 
 import torch
 

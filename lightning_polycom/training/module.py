@@ -12,7 +12,8 @@ from torch import Tensor
 from lightning_polycom.errors import InputError
 from lightning_polycom.model import Decoder, DecoderConfig
 from lightning_polycom.model.initialization import initialize
-from lightning_polycom.model.loss import next_token_loss
+from lightning_polycom.model.linear_cross_entropy import read_loss
+from lightning_polycom.model.loss import LossSums
 from lightning_polycom.training.compilation import compile_blocks, require_compiler, uncompiled
 from lightning_polycom.training.domain_loss import DomainLoss, loss_scalars
 from lightning_polycom.training.optimizers import OptimizerConfig, build_optimizer
@@ -110,14 +111,12 @@ class LanguageModel(L.LightningModule):
         The sum is divided by the targets of the whole optimizer step. Lightning divides by the micro-batches and the
         ranks' gradients are averaged, so both factors are put back here.
         """
-        logits = self(batch["input_ids"], batch.get("positions"))
-        sums = next_token_loss(logits, batch["labels"], with_z_loss=self.z_loss_weight > 0)
+        sums = self._loss(batch, self.z_loss_weight)
         targets = self._num_step_targets(batch)
-        self._count(torch.stack(sums[:2]).detach() / targets)
+        self._count(torch.stack([sums.negative_log_likelihood, sums.squared_log_normalizer]) / targets)
         if "num_masked_sequences" in batch:
             self._step_masked = (self._step_masked or 0) + batch["num_masked_sequences"]
-        total = sums.negative_log_likelihood + self.z_loss_weight * sums.squared_log_normalizer
-        return total / targets * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
+        return sums.total / targets * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
 
     def configure_gradient_clipping(
         self,
@@ -147,8 +146,7 @@ class LanguageModel(L.LightningModule):
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Adds the batch's sums to its domain."""
         with uncompiled():  # a domain's last batch is smaller, and there are no gradients
-            logits = self(batch["input_ids"], batch.get("positions"))
-        sums = next_token_loss(logits, batch["labels"])
+            sums = self._loss(batch)
         self.domain_losses[dataloader_idx].update(sums.negative_log_likelihood, sums.num_tokens)
 
     def on_validation_epoch_end(self) -> None:
@@ -199,6 +197,10 @@ class LanguageModel(L.LightningModule):
             raise InputError(
                 f"ckpt_path: the checkpoint is of another decoder: {', '.join(differing)}; resume with its own config"
             )
+
+    def _loss(self, batch: dict[str, Any], z_loss_weight: float = 0.0) -> LossSums:
+        read = read_loss(batch["labels"], z_loss_weight)
+        return self.decoder(batch["input_ids"], batch.get("positions"), read=read)
 
     def _num_step_targets(self, batch: dict[str, Any]) -> int | Tensor:
         """Targets of the whole optimizer step: as the batch says, or summed over ranks in the first micro-batch."""

@@ -135,7 +135,7 @@ def test_start_depends_on_seed_and_name_only():
 def test_loss_sums_over_valid_targets():
     logits, labels = torch.randn(2, 5, 11), torch.randint(0, 11, (2, 5))
     labels[0, 3:] = IGNORE_INDEX
-    sums = next_token_loss(logits, labels, with_z_loss=True)
+    sums = next_token_loss(logits, labels, z_loss_weight=0.1)
     valid = labels != IGNORE_INDEX
     by_hand = -F.log_softmax(logits.double(), -1)[valid].gather(1, labels[valid][:, None]).sum()
     torch.testing.assert_close(sums.negative_log_likelihood.double(), by_hand, rtol=1e-5, atol=1e-5)
@@ -147,5 +147,5 @@ def test_loss_sums_over_valid_targets():
 def test_loss_of_a_fully_masked_batch_is_zero_with_zero_gradient():
     logits = torch.randn(1, 3, 5, requires_grad=True)
     sums = next_token_loss(logits, torch.full((1, 3), IGNORE_INDEX))
-    sums.negative_log_likelihood.backward()
+    sums.total.backward()
     assert sums.negative_log_likelihood == 0 and sums.num_tokens == 0 and (logits.grad == 0).all()
