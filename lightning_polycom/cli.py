@@ -12,6 +12,7 @@ COMMANDS = {
     "validate": "losses per domain of a checkpoint",
     "evaluate": "lm-eval tasks on a checkpoint",
     "generate": "continue a prompt from a checkpoint",
+    "consolidate": "join a sharded checkpoint into one file",
     "analyze": "draw activations, fresh or as a run has trained them",
     "bench": "time activations on this machine against its memory bandwidth",
 }
@@ -57,7 +58,7 @@ def _fail(message: str) -> None:
 
 
 def _help() -> str:
-    lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<12} {text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
             "usage: polycom COMMAND [OPTIONS]",

@@ -10,6 +10,7 @@ The single-file form is the same content: `values.pt` with the tensors put back 
 import json
 import os
 import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,9 @@ def read_into(folder: Path, tensors: dict[str, Tensor], together: bool) -> None:
         InputError: a tensor that the checkpoint lacks, or has in another shape.
     """
     try:
-        dcp.load(tensors, storage_reader=SafeReader(folder), no_dist=not together)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*torch.distributed is disabled.*")  # as it is meant to be
+            dcp.load(tensors, storage_reader=SafeReader(folder), no_dist=not together)
     except InputError:
         raise
     except (dcp.api.CheckpointException, RuntimeError, ValueError, OSError, pickle.UnpicklingError) as error:
@@ -89,8 +92,8 @@ def read_into(folder: Path, tensors: dict[str, Tensor], together: bool) -> None:
         raise InputError(f"checkpoint: {folder} cannot be read ({_one_line(reason)})") from error
 
 
-def empty_joined(folder: Path, with_optimizer: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The single-file form of a sharded checkpoint with tensors that are not filled yet, and those by stored name."""
+def empty_joined(folder: Path, with_optimizer: bool) -> dict[str, Any]:
+    """The single-file form of a sharded checkpoint, with tensors that take no memory until they are filled."""
     values = read_values(folder)
     prefixes = (WEIGHTS, "optimizer.") if with_optimizer else (WEIGHTS,)
     tensors = {k: torch.empty(*v[:1], dtype=v[1]) for k, v in sizes(folder).items() if k.startswith(prefixes)}
@@ -101,7 +104,20 @@ def empty_joined(folder: Path, with_optimizer: bool) -> tuple[dict[str, Any], di
         values["optimizer_states"] = [_numbered(states, n, tensors) for n, states in enumerate(named)]
     else:
         values.pop("lr_schedulers", None)
-    return {**values, "state_dict": weights}, tensors
+    return {**values, "state_dict": weights}
+
+
+def stored_tensors(checkpoint: dict[str, Any], folder: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint in the single-file form by the names under which `folder` stores them."""
+    values = read_values(folder)
+    weights = {WEIGHTS + k: v for k, v in checkpoint["state_dict"].items() if k not in values["aliases"]}
+    states = {}
+    for number, optimizer in enumerate(checkpoint.get("optimizer_states", [])):
+        groups = values["optimizer_states"][number]["param_groups"]
+        names = [name for group in groups for name in group["params"]]
+        for index, state in optimizer["state"].items():
+            states |= {f"optimizer.{number}.{names[index]}.{key}": value for key, value in state.items()}
+    return weights | states
 
 
 def read_joined(folder: Path, with_optimizer: bool) -> dict[str, Any]:
@@ -110,8 +126,8 @@ def read_joined(folder: Path, with_optimizer: bool) -> dict[str, Any]:
     Raises:
         InputError: as `read_values` and `read_into`.
     """
-    checkpoint, tensors = empty_joined(folder, with_optimizer)
-    read_into(folder, tensors, together=False)
+    checkpoint = empty_joined(folder, with_optimizer)
+    read_into(folder, stored_tensors(checkpoint, folder), together=False)
     return checkpoint
 
 
