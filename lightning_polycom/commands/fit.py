@@ -243,4 +243,5 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+    warnings.filterwarnings("ignore", message=".*returned a view tensor. An in-place op.*")  # nothing is added in place
     warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")

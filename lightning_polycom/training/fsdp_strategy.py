@@ -30,8 +30,6 @@ class FSDP2Strategy(ModelParallelStrategy):
     """
 
     def __init__(self, replicate_size: int = 1):
-        if replicate_size < 1:
-            raise InputError(f"trainer.strategy.replicate_size: found {replicate_size}; it must be at least 1")
         super().__init__(data_parallel_size="auto", tensor_parallel_size=1)
         self.replicate_size = replicate_size
         self._sharding_mesh: DeviceMesh | None = None
@@ -49,9 +47,9 @@ class FSDP2Strategy(ModelParallelStrategy):
     def setup_environment(self) -> None:
         """Starts the processes' group and lays the ranks out in a mesh."""
         ranks = self.num_nodes * self.num_processes
-        if ranks % self.replicate_size:
+        if self.replicate_size < 1 or ranks % self.replicate_size:
             raise InputError(
-                f"trainer.strategy.replicate_size: {self.replicate_size} does not divide the {ranks} ranks"
+                f"trainer.strategy.replicate_size: {self.replicate_size} does not divide the number of ranks, {ranks}"
             )
         self._data_parallel_size = ranks  # "auto" would mean the number of nodes
         super().setup_environment()
