@@ -7,7 +7,7 @@
 The single-file form is the same content: `values.pt` with the tensors put back in.
 """
 
-import json
+import errno
 import os
 import pickle
 import warnings
@@ -209,5 +209,9 @@ def _on_first_rank(path: Path, work: Callable[..., None], *arguments: Any) -> No
 
 
 def _one_line(error: BaseException) -> str:
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return json.dumps(" ".join(text.split())[:200], ensure_ascii=False)[1:-1] or type(error).__name__
+    text = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
+    # How torch's writer puts it, which cannot tell why a write fell short.
+    is_short_write = "unexpected pos" in text or "file write failed" in text
+    if is_short_write or getattr(error, "errno", None) in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        return "no room on the disk, or a limit on the size of files"
+    return text[:200] or type(error).__name__

@@ -65,17 +65,17 @@ def check(config: Path, tmp_path: Path, devices: int, steps: int, moments: list[
     return killed
 
 
-@pytest.mark.parametrize(("devices", "moments"), [(1, ["save:0", "0.02"]), (2, ["save:0.004"])])
-def test_a_few_kills(config, tmp_path, devices, moments):
-    assert check(config, tmp_path, devices, 30, moments) == len(moments)
+@pytest.mark.parametrize(("devices", "steps", "moments"), [(1, 30, ["save:0", "0.02"]), (2, 12, ["save:0.004"])])
+def test_a_few_kills(config, tmp_path, devices, steps, moments):
+    assert check(config, tmp_path, devices, steps, moments) == len(moments)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("devices", "longest"), [(1, 0.6), (2, 3.0)])
-def test_many_kills(config, tmp_path, devices, longest):
+@pytest.mark.parametrize(("devices", "steps", "longest"), [(1, 1000, 0.6), (2, 500, 2.0)])
+def test_many_kills(config, tmp_path, devices, steps, longest):
     rng = random.Random(devices)
     moments = [
         f"save:{rng.uniform(0, 0.03):.4f}" if rng.random() < 0.5 else f"{rng.uniform(0, longest):.3f}"
         for _ in range(20)
     ]
-    assert check(config, tmp_path, devices, 300, moments) >= 15
+    assert check(config, tmp_path, devices, steps, moments) >= 15
