@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": "lm-eval tasks on a checkpoint",
     "lm_eval": "lm-eval's own command line, with checkpoints as --model polycom",
     "generate": "continue a prompt from a checkpoint",
+    "consolidate": "join a sharded checkpoint into one file",
     "analyze": "draw activations, fresh or as a run has trained them",
     "export": "write a checkpoint as a Hugging Face folder",
     "import": "read a Hugging Face folder into a run's folder",
@@ -63,7 +64,7 @@ def _fail(message: str) -> None:
 
 
 def _help() -> str:
-    lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<12} {text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
             "usage: polycom COMMAND [OPTIONS]",

@@ -2,6 +2,7 @@
 
 from lightning_polycom.callbacks.coefficients import Coefficients
 from lightning_polycom.callbacks.downstream_evaluation import DownstreamEvaluation
+from lightning_polycom.callbacks.preemption import Preemption
 from lightning_polycom.callbacks.progress import StepProgress
 from lightning_polycom.callbacks.run_record import RunRecord
 from lightning_polycom.callbacks.run_summary import RunSummary
@@ -12,6 +13,7 @@ from lightning_polycom.callbacks.throughput import Throughput
 __all__ = [
     "Coefficients",
     "DownstreamEvaluation",
+    "Preemption",
     "RunRecord",
     "RunSummary",
     "StepCheckpoint",

@@ -3,6 +3,7 @@
 import lightning as L
 
 from lightning_polycom.training.scalars import log_scalars
+from lightning_polycom.training.sharding import whole
 
 
 class Coefficients(L.Callback):
@@ -29,9 +30,9 @@ class Coefficients(L.Callback):
 
 
 def coefficient_scalars(pl_module: L.LightningModule) -> dict[str, float]:
-    """Every layer's current coefficients by tag; empty for activations without them."""
+    """Every layer's current coefficients by tag; empty for activations without them. Collective."""
     scalars = {}
     for layer, block in enumerate(pl_module.decoder.blocks):
-        for name, value in block.feed_forward.activation.learned_values().items():
+        for name, value in whole(block.feed_forward.activation).learned_values().items():
             scalars[f"activation/{layer}/{name}"] = value
     return scalars

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import lightning as L
 
+from lightning_polycom.callbacks.preemption import stopped_by
 from lightning_polycom.callbacks.progress import StepProgress
 from lightning_polycom.callbacks.step_checkpoint import StepCheckpoint
 from lightning_polycom.errors import InputError
@@ -99,7 +100,7 @@ class DownstreamEvaluation(L.Callback):
             self._evaluate(trainer, pl_module)
 
     def _evaluate(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.global_step == self._last_step:
+        if trainer.global_step == self._last_step or stopped_by(trainer):
             return
         self._last_step = trainer.global_step
         from lightning_polycom.evaluation import DecoderLM, run_evaluation, scalars, write_results

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from lightning_polycom.activations import Activation, ActivationConfig, build_activation
 from lightning_polycom.checkpoints import load_decoder, locate_checkpoint
-from lightning_polycom.checkpoints.load import read_checkpoint
+from lightning_polycom.checkpoints.load import read_weights
 from lightning_polycom.checkpoints.locate import run_folder_of
 from lightning_polycom.commands.parsing import OneLineParser
 from lightning_polycom.errors import InputError
@@ -98,7 +98,7 @@ def _subject(target: str, settings: dict) -> Subject:
     file = locate_checkpoint(target)
     blocks, run = load_decoder(file)[0].blocks, run_folder_of(file.absolute())
     layers = {f"layer {layer}": block.feed_forward.activation for layer, block in enumerate(blocks)}
-    return Subject(f"{run.parent.name}-{run.name}", read_checkpoint(file)["global_step"], layers)
+    return Subject(f"{run.parent.name}-{run.name}", read_weights(file)["global_step"], layers)
 
 
 def _short(value: object) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, NoReturn
 import jsonargparse
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
@@ -17,6 +19,7 @@ from rich.console import Console
 from lightning_polycom.callbacks import (
     Coefficients,
     DownstreamEvaluation,
+    Preemption,
     RunRecord,
     RunSummary,
     StepCheckpoint,
@@ -24,16 +27,19 @@ from lightning_polycom.callbacks import (
     TensorBoardLayout,
     Throughput,
 )
+from lightning_polycom.callbacks.preemption import EXIT_CODE, stopped_by
 from lightning_polycom.callbacks.run_summary import domain_table
 from lightning_polycom.checkpoints import locate_checkpoint
+from lightning_polycom.checkpoints.complete import newest_complete
 from lightning_polycom.checkpoints.load import read_for_resume
 from lightning_polycom.checkpoints.locate import run_folder_of
+from lightning_polycom.checkpoints.single_file import CheckpointFiles
 from lightning_polycom.commands.parsing import PARSER_MODE, empty_sections, known_keys, one_line_error
 from lightning_polycom.data.datamodule import TokenDataModule
 from lightning_polycom.errors import InputError
 from lightning_polycom.training.dry_run import print_plan
 from lightning_polycom.training.module import LanguageModel
-from lightning_polycom.training.run_folder import RunConfig, resolve_run_folder
+from lightning_polycom.training.run_folder import RunConfig, find_run, resolve_run_folder
 from lightning_polycom.training.scalars import EventFiles, MetricsFile
 
 TRAINER_DEFAULTS = {
@@ -95,7 +101,8 @@ class PolycomCLI(LightningCLI):
         parser.add_argument(
             "--ckpt_path",
             type=str | None,
-            help="Resume from a .ckpt file, from the newest step of a run's folder, or of the newest run of runs/NAME.",
+            help="Resume from a checkpoint, from the newest step of a run's folder, or of the newest run of runs/NAME. "
+            "auto: from the newest complete checkpoint of this run, or from the start if there is none.",
         )
 
     def _parse_ckpt_path(self) -> None:
@@ -111,9 +118,29 @@ class PolycomCLI(LightningCLI):
                     raise InputError(f"{path}: unknown key '{key}'; see polycom {self.subcommand} --help")
         _refuse_owned(settings.trainer)
         if settings.ckpt_path == "" or (settings.ckpt_path is None and self.subcommand == "validate"):
-            raise InputError("ckpt_path: name a .ckpt file, a run's folder or runs/NAME; it is empty")
-        self.checkpoint = locate_checkpoint(settings.ckpt_path) if settings.ckpt_path else None
+            raise InputError("ckpt_path: name a checkpoint, a run's folder or runs/NAME; it is empty")
+        self.is_automatic, self.skipped = settings.ckpt_path == "auto", []
+        if self.is_automatic:
+            self.checkpoint = self._newest_complete(settings.run)
+        else:
+            self.checkpoint = locate_checkpoint(settings.ckpt_path) if settings.ckpt_path else None
         self.checkpoint_step = read_for_resume(self.checkpoint) if self.checkpoint else 0
+
+    def _newest_complete(self, run: RunConfig) -> Path | None:
+        """The checkpoint that `--ckpt_path auto` means; prints which, and what was passed over."""
+        folder = find_run(run)
+        if folder is None:
+            _say(f"ckpt_path: no checkpoint in {Path(run.root) / run.name}; training starts from step 0")
+            return None
+        found = newest_complete(folder)
+        self.skipped = [path.name for path, _ in found.skipped]
+        for _, reason in found.skipped:
+            _say(f"ckpt_path: skipped, {reason}")
+        if found.checkpoint is None:
+            _say(f"ckpt_path: no complete checkpoint in {folder}; training starts from step 0")
+        else:
+            _say(f"ckpt_path: training goes on from {found.checkpoint}")
+        return found.checkpoint
 
     def instantiate_trainer(self, **kwargs: Any):
         """Puts the loggers and callbacks of every run in place, under the run's folder."""
@@ -121,18 +148,26 @@ class PolycomCLI(LightningCLI):
         trainer = settings.trainer
         callbacks = [*trainer.callbacks] if isinstance(trainer.callbacks, list) else []
         if self.subcommand == "fit":
-            folder = resolve_run_folder(settings.run, self.checkpoint)
+            folder = resolve_run_folder(settings.run, self.checkpoint, self.is_automatic, self.skipped)
+            preemption = Preemption()
+            callbacks = [preemption, *callbacks]  # before what would take long in the step that stops
             callbacks += [Coefficients(), TensorBoardLayout(), Throughput(), StepProgress(), RunSummary()]
             loggers = [EventFiles(folder, self.checkpoint_step), MetricsFile(folder)]
         else:
             folder, callbacks, loggers = run_folder_of(self.checkpoint), [*callbacks, StepProgress()], False
-        chosen = {"default_root_dir": str(folder), "callbacks": callbacks}
+        plugins = [CheckpointFiles(), *(trainer.plugins if isinstance(trainer.plugins, list) else [])]
+        chosen = {"default_root_dir": str(folder), "callbacks": callbacks, "plugins": plugins}
         if trainer.logger is None:
             chosen["logger"] = loggers
         try:
-            return super().instantiate_trainer(**chosen, **kwargs)
+            trainer = super().instantiate_trainer(**chosen, **kwargs)
         except (MisconfigurationException, ValueError, TypeError) as error:
             raise InputError(f"trainer: {' '.join(str(error).split())}") from error
+        if self.subcommand == "fit":
+            for timer in [c for c in trainer.callbacks if isinstance(c, Timer)]:
+                preemption.take_over(timer)
+                trainer.callbacks.remove(timer)
+        return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
         if self.config[subcommand].dry_run:
@@ -140,20 +175,28 @@ class PolycomCLI(LightningCLI):
             return
         options = {"datamodule": self.datamodule, "ckpt_path": self.checkpoint, "weights_only": True}
         if subcommand == "fit":
-            self._refuse_finished()
+            if self._is_finished():
+                return
             self.trainer.fit(self.model, **options)
+            if stopped_by(self.trainer) and self.trainer.is_global_zero:  # of other ranks it would look like a crash
+                sys.exit(EXIT_CODE)
         else:
             self.trainer.validate(self.model, verbose=False, **options)
             metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
             Console().print(domain_table(metrics))
 
-    def _refuse_finished(self) -> None:
+    def _is_finished(self) -> bool:
+        """Whether an automatic resume has nothing left to do; one that was asked for is refused."""
         end = self.datamodule.max_steps or self.trainer.max_steps
-        if self.checkpoint is not None and 0 < end <= self.checkpoint_step:
+        if self.checkpoint is None or not 0 < end <= self.checkpoint_step:
+            return False
+        if not self.is_automatic:
             raise InputError(
                 f"ckpt_path: {self.checkpoint} is at step {self.checkpoint_step} and training ends at {end}; "
                 "set trainer.max_steps (or data.max_tokens) above it to go on"
             )
+        _say(f"ckpt_path: the run is finished, at step {self.checkpoint_step} of {end}")
+        return True
 
 
 def _refuse_owned(trainer: Namespace) -> None:
@@ -181,6 +224,12 @@ def main() -> None:
         raise InputError(f"config: {error.reason} at byte {error.start}; a config file is UTF-8 text") from error
 
 
+def _say(line: str) -> None:
+    """Prints on one process of a node; the others find the same."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(line)
+
+
 def _config_files(arguments: list[str]) -> list[str]:
     """The files given by --config or -c; the parsed settings do not keep them."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -194,4 +243,5 @@ def _quieten() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+    warnings.filterwarnings("ignore", message=".*returned a view tensor. An in-place op.*")  # nothing is added in place
     warnings.filterwarnings("ignore", message=".*Checkpoint directory.*exists and is not empty.*")

@@ -9,7 +9,7 @@ import torch
 
 from lightning_polycom.atomic import write_json, write_text
 from lightning_polycom.checkpoints import locate_checkpoint
-from lightning_polycom.checkpoints.load import fitting_weights, load_tokenizer, read_checkpoint
+from lightning_polycom.checkpoints.load import fitting_weights, load_tokenizer, read_weights
 from lightning_polycom.checkpoints.locate import run_folder_of
 from lightning_polycom.data.tokenizer import Tokenizer
 from lightning_polycom.huggingface.layouts import OWN_ARCHITECTURE, config_json
@@ -41,7 +41,7 @@ def export_checkpoint(path: str | os.PathLike, output: Path, options: ExportOpti
     """
     refuse_other_content(output, RECORD)
     file = locate_checkpoint(path)
-    checkpoint = read_checkpoint(file)
+    checkpoint = read_weights(file)
     config, weights = fitting_weights(file, checkpoint)
     folder = run_folder_of(file)
     tokenizer, facts = load_tokenizer(folder), run_facts(folder, file, checkpoint)

@@ -5,6 +5,7 @@ import zlib
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from lightning_polycom.activations import Activation, build_activation
 from lightning_polycom.model.config import DecoderConfig
@@ -28,8 +29,7 @@ def initialize(decoder: Decoder, seed: int) -> None:
     for name, parameter in decoder.named_parameters():
         if parameter.ndim >= 2 and id(parameter) not in settled:
             values = _random_matrix(parameter.shape, _deviation(name, decoder.config), decoder.config, seed, name)
-            with torch.no_grad():
-                parameter.copy_(values)
+            _fill(parameter, values)
 
 
 def _restart(activation: Activation, config: DecoderConfig, seed: int) -> None:
@@ -41,11 +41,20 @@ def _restart(activation: Activation, config: DecoderConfig, seed: int) -> None:
         torch.manual_seed(seed)
         fresh = build_activation(config.activation, width=config.feed_forward_size)
         fresh.reset_parameters()  # a class may set its values there, or at once
+    for name, parameter in fresh.named_parameters():
+        _fill(activation.get_parameter(name), parameter)
+    for name, buffer in fresh.named_buffers():
+        _fill(activation.get_buffer(name), buffer)
+
+
+def _fill(target: Tensor, values: Tensor) -> None:
+    """Copies whole `values` into `target`, or into a sharded one this rank's part of them."""
     with torch.no_grad():
-        for name, parameter in fresh.named_parameters():
-            activation.get_parameter(name).copy_(parameter)
-        for name, buffer in fresh.named_buffers():
-            activation.get_buffer(name).copy_(buffer)
+        if isinstance(target, DTensor):
+            # Every rank has the whole; without a source rank nothing is sent.
+            values = values.detach().to(target.device)
+            values = distribute_tensor(values, target.device_mesh, target.placements, src_data_rank=None)
+        target.copy_(values)
 
 
 def _deviation(name: str, config: DecoderConfig) -> float:

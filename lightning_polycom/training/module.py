@@ -6,19 +6,28 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from lightning_polycom.errors import InputError
 from lightning_polycom.model import Decoder, DecoderConfig
 from lightning_polycom.model.initialization import initialize
 from lightning_polycom.model.linear_cross_entropy import read_loss
 from lightning_polycom.model.loss import LossSums
+from lightning_polycom.training.activation_checkpointing import (
+    ActivationCheckpointing,
+    checkpoint_activations,
+    require_known,
+)
 from lightning_polycom.training.compilation import compile_blocks, require_compiler, uncompiled
 from lightning_polycom.training.domain_loss import DomainLoss, loss_scalars
+from lightning_polycom.training.fsdp_strategy import FSDP2Strategy
 from lightning_polycom.training.optimizers import OptimizerConfig, build_optimizer
 from lightning_polycom.training.scalars import log_scalars
 from lightning_polycom.training.schedules import ScheduleConfig, build_schedule
+from lightning_polycom.training.sharding import reshard, shard
 
 # fp16 would need its gradients unscaled before they are clipped.
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -35,6 +44,9 @@ class LanguageModel(L.LightningModule):
         seed: Seed of the initial weights, which are a function of it and of each parameter's name.
         compile: Whether training runs compiled blocks (torch.compile). The first step takes some seconds longer;
             validation and evaluation stay eager.
+        activation_checkpointing: Intermediate results that backward computes again instead of keeping: `none`, those
+            of every block (`full`), of every n-th block (a number), or all but matrix products and attention
+            (`selective`). Less memory, more time, the same gradients.
     """
 
     def __init__(
@@ -45,8 +57,10 @@ class LanguageModel(L.LightningModule):
         z_loss_weight: float = 0.0,
         seed: int = 1234,
         compile: bool = True,
+        activation_checkpointing: ActivationCheckpointing = "none",
     ):
         super().__init__()
+        require_known(activation_checkpointing)
         # Plain types, so that a checkpoint loads with weights_only=True.
         self.save_hyperparameters(
             {
@@ -56,26 +70,37 @@ class LanguageModel(L.LightningModule):
                 "z_loss_weight": z_loss_weight,
                 "seed": seed,
                 "compile": compile,
+                "activation_checkpointing": activation_checkpointing,
             }
         )
         self.decoder_config, self.optimizer_config, self.schedule_config = decoder, optimizer, schedule
         self.z_loss_weight, self.seed = z_loss_weight, seed
         self.compiled = compile  # `compile` is a method of every module
+        self.activation_checkpointing = activation_checkpointing
         self.decoder: Decoder | None = None
         self._step_sums: Tensor | None = None
         self._step_targets: Tensor | None = None  # of the step in progress, where they have to be counted over ranks
         self._step_masked: int | None = None  # this rank's sequences left out of it, where any may be
 
     def configure_model(self) -> None:
-        """Builds the decoder on the meta device, fills it where it will live, and compiles its blocks to train."""
-        if self.decoder is None:
+        """Builds the decoder on the meta device, compiles its blocks to train, and fills it where it will live.
+
+        The order is activation checkpointing, compilation, sharding: each then contains the one before.
+        """
+        is_new = self.decoder is None
+        if is_new:
             with torch.device("meta"):
                 self.decoder = Decoder(self.decoder_config)
-            self.decoder.to_empty(device=self.trainer.strategy.root_device)
-            self.decoder.tie_embeddings()
-            initialize(self.decoder, self.seed)
+            checkpoint_activations(self.decoder, self.activation_checkpointing)
         if self.compiled and self.trainer.state.fn == TrainerFn.FITTING:
             compile_blocks(self.decoder)
+        if is_new:
+            strategy = self.trainer.strategy
+            if isinstance(strategy, FSDP2Strategy):
+                shard(self.decoder, strategy.sharding_mesh, str(self.trainer.precision))
+            self.decoder.to_empty(device=strategy.root_device)
+            self.decoder.tie_embeddings()
+            initialize(self.decoder, self.seed)
 
     def setup(self, stage: str) -> None:
         """Checks tokens, compiler and schedule before anything is written; makes a loss accumulator for each domain."""
@@ -129,6 +154,7 @@ class LanguageModel(L.LightningModule):
         Replaces Lightning's own, which refuses a fused optimizer under mixed precision.
         """
         norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm  # collective: before any rank returns
         sums, self._step_sums, self._step_targets = self._step_sums, None, None
         masked, self._step_masked = self._step_masked, None
         step = self.trainer.global_step + 1  # the one that ends now
@@ -151,6 +177,7 @@ class LanguageModel(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs every domain's loss, perplexity and bits per byte, and their unweighted mean loss as val/loss."""
+        reshard(self.decoder)
         data, losses, scalars = self.trainer.datamodule, [], {}
         for domain, metric in zip(data.validation_domains, self.domain_losses, strict=True):
             losses.append(metric.compute().item())
@@ -228,6 +255,11 @@ def _check_trainer(trainer: L.Trainer) -> None:
     """Refuses settings of the trainer under which a run would be silently wrong."""
     if str(trainer.precision) not in PRECISIONS:
         raise InputError(f"trainer.precision: found {trainer.precision}; use {' or '.join(PRECISIONS)}")
+    if not isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy | FSDP2Strategy):
+        raise InputError(
+            f"trainer.strategy: found {type(trainer.strategy).__name__}; use auto, ddp, or FSDP2Strategy as in "
+            "configs/trainer/fsdp.yaml"
+        )
     if (trainer.gradient_clip_val or 0) < 0:
         raise InputError(f"trainer.gradient_clip_val: found {trainer.gradient_clip_val}; give 0 (off) or a norm")
     if trainer.gradient_clip_algorithm not in (None, "norm"):

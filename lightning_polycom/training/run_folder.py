@@ -26,8 +26,12 @@ class RunConfig:
     version: str | None = None
 
 
-def resolve_run_folder(config: RunConfig, checkpoint: Path | None) -> Path:
+def resolve_run_folder(
+    config: RunConfig, checkpoint: Path | None, is_automatic: bool = False, skipped: list[str] | None = None
+) -> Path:
     """The folder that this start writes to; creates nothing.
+
+    An automatic start may go on in a named folder without a checkpoint, and past the `skipped` names of damaged ones.
 
     All processes of one start must agree: the first one leaves its choice in the environment, which the processes
     that Lightning launches inherit.
@@ -39,9 +43,11 @@ def resolve_run_folder(config: RunConfig, checkpoint: Path | None) -> Path:
     base = Path(config.root) / config.name
     resumed = checkpoint.parent.parent if checkpoint is not None else None
     if config.version is not None:
-        return _checked(base / config.version, resumed, checkpoint)
+        if is_automatic and checkpoint is None:
+            return base / config.version
+        return _checked(base / config.version, resumed, checkpoint, skipped)
     if resumed is not None and resumed.parent.resolve() == base.resolve():
-        return _checked(resumed, resumed, checkpoint)
+        return _checked(resumed, resumed, checkpoint, skipped)
     if "POLYCOM_RUN_VERSION" not in os.environ:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise InputError("run.version: processes launched from outside need one name; set --run.version NAME")
@@ -49,24 +55,27 @@ def resolve_run_folder(config: RunConfig, checkpoint: Path | None) -> Path:
     return base / os.environ["POLYCOM_RUN_VERSION"]
 
 
-def _checked(folder: Path, resumed: Path | None, checkpoint: Path | None) -> Path:
+def _checked(folder: Path, resumed: Path | None, checkpoint: Path | None, skipped: list[str] | None) -> Path:
     """The folder, if writing to it destroys nothing."""
     continues = resumed is not None and resumed.resolve() == folder.resolve()
     if (folder / "run.json").exists() and not continues:
         raise InputError(
             f"run.version: {folder} holds a run; choose another name, or resume it with --ckpt_path {folder}"
         )
-    later = (
-        [path.name for path in sorted((folder / "checkpoints").glob("step-*.ckpt")) if path.name > checkpoint.name]
-        if continues
-        else []
-    )
+    names = sorted(path.name for path in (folder / "checkpoints").glob("step-*.ckpt"))
+    later = [name for name in names if name > checkpoint.name and name not in (skipped or ())] if continues else []
     if later:
         raise InputError(
             f"ckpt_path: {checkpoint.name} is not the newest step in {folder} ({later[-1]} is); "
             "go on from that one, or branch off with --run.version NAME"
         )
     return folder
+
+
+def find_run(config: RunConfig) -> Path | None:
+    """The folder of the run to go on with by itself: the named version, or the newest with a checkpoint, or None."""
+    base = Path(config.root) / config.name
+    return newest_run(base) if config.version is None else base / config.version
 
 
 def newest_run(base: Path) -> Path | None:

@@ -38,7 +38,8 @@ class EventFiles(TensorBoardLogger):
 
     def __init__(self, folder: str | Path, resumed_step: int = 0):
         """`resumed_step`: values after this step, which a resumed run writes again, are hidden."""
-        purge = {"purge_step": resumed_step + 1} if resumed_step else {}
+        is_restart = Path(folder, "tb").is_dir()  # with step 0, of a run that was stopped before its first checkpoint
+        purge = {"purge_step": resumed_step + 1 if resumed_step else 0} if resumed_step or is_restart else {}
         super().__init__(folder, name="tb", version="", default_hp_metric=False, **purge)
         self._opened, self._hyperparameters = False, None
 

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 
 from lightning_polycom.callbacks import StepCheckpoint
@@ -9,6 +11,7 @@ class Recorder:
 
     def __init__(self, root):
         self.default_root_dir, self.global_step, self.is_global_zero = str(root), 0, True
+        self.strategy = SimpleNamespace(broadcast=lambda value: value)
 
     def save_checkpoint(self, path):
         path.parent.mkdir(exist_ok=True)

@@ -1,0 +1,48 @@
+"""Decoders sharded over gloo processes start and train as the whole one does."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("shard_on_ranks.py")
+
+
+def run(world_size: int, folder: Path, names: str) -> list[dict]:
+    """What each rank found."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(rank), str(world_size), str(folder), names],
+            env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(world_size)
+    ]  # fmt: skip
+    try:
+        for process in processes:
+            error = process.communicate(timeout=200)[1]
+            assert process.returncode == 0, error[-3000:]
+    finally:
+        for process in processes:
+            process.kill()
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(world_size)]
+
+
+@pytest.mark.parametrize(
+    ("world_size", "names"), [(2, "all"), (4, "some"), pytest.param(4, "all", marks=pytest.mark.slow)]
+)
+def test_sharded_training_equals_training_whole(tmp_path, world_size, names):
+    for rank in run(world_size, tmp_path, names):
+        assert len(rank) > (20 if names == "all" else 3)
+        for name, found in rank.items():
+            assert found["same_start"] and found["names"] and found["kinds"] == ["DTensor"], name
+            bounds = {"losses": 4e-6, "norms": 2e-5 * 2, "gradients": 2e-5, "weights": 2e-3, "coefficients": 2e-4}
+            if "bf16" in name:  # what is summed in bf16 differs with the batch
+                bounds = {"losses": 5e-3, "norms": 5e-2, "gradients": 0.2}
+                assert found["dtypes"]["up.weight"] == "torch.bfloat16"
+                assert {v for k, v in found["dtypes"].items() if "activation" in k} <= {"torch.float32"}
+            # Adam divides by the root of tiny second moments, so that weights differ more than gradients.
+            for what, bound in bounds.items():
+                assert found[what] < bound, (name, what, found[what])
