@@ -11,6 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from lightning_polycom.activations import build_activation
 from lightning_polycom.errors import InputError
 from lightning_polycom.model import Decoder, DecoderConfig
 from lightning_polycom.model.initialization import initialize
@@ -121,6 +122,7 @@ class LanguageModel(L.LightningModule):
         if stage == "fit":
             if self.compiled:
                 require_compiler(self.trainer.strategy.root_device)
+                self._require_whole_graphs()
             self.learning_rate_factor = build_schedule(
                 self.schedule_config, self.trainer.max_steps, data.tokens_per_step
             )
@@ -228,6 +230,21 @@ class LanguageModel(L.LightningModule):
     def _loss(self, batch: dict[str, Any], z_loss_weight: float = 0.0) -> LossSums:
         read = read_loss(batch["labels"], z_loss_weight)
         return self.decoder(batch["input_ids"], batch.get("positions"), read=read)
+
+    def _require_whole_graphs(self) -> None:
+        """Refuses what cuts a compiled block in the middle of a selectively checkpointed region, which torch cannot do.
+
+        Under FSDP2 in bf16 the activations' own parameters are gathered apart, in the middle of the block.
+        """
+        config, trainer = self.decoder_config, self.trainer
+        is_cut = isinstance(trainer.strategy, FSDP2Strategy) and str(trainer.precision) == "bf16-mixed"
+        if self.activation_checkpointing != "selective" or not is_cut:
+            return
+        if build_activation(config.activation, width=config.feed_forward_size).num_coefficients:
+            raise InputError(
+                "model.activation_checkpointing: selective does not work with model.compile under FSDP2 in bf16-mixed "
+                f"for {config.activation.name}, which has coefficients; give full, or set model.compile to false"
+            )
 
     def _num_step_targets(self, batch: dict[str, Any]) -> int | Tensor:
         """Targets of the whole optimizer step: as the batch says, or summed over ranks in the first micro-batch."""

@@ -48,3 +48,10 @@ def test_the_step_that_a_resume_starts_from_is_not_saved_again(tmp_path):
 def test_impossible_intervals_are_refused(options):
     with pytest.raises(InputError, match=r"checkpoint\."):
         StepCheckpoint(**options)
+
+
+def test_permanent_checkpoints_outlive_newer_ones(tmp_path):
+    trainer = Recorder(tmp_path)
+    train(StepCheckpoint(every_n_steps=2, keep_last=1, keep_every_n_steps=4), trainer, 11)
+    names = sorted(path.name for path in (tmp_path / "checkpoints").glob("step-*"))
+    assert names == [f"step-{n:08d}.ckpt" for n in (4, 8, 11)]

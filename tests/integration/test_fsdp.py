@@ -118,7 +118,7 @@ def test_two_one_four_and_replicas(polycom, tiny_config, tmp_path):
 @pytest.mark.slow
 def test_compiled_checkpointed_blocks_in_bf16(tiny_config, tmp_path):
     plain = fit(tiny_config, "plain", 2, "--trainer.precision", "bf16-mixed")
-    options = ("--model.compile", "true", "--model.activation_checkpointing", "selective")
+    options = ("--model.compile", "true", "--model.activation_checkpointing", "full")
     compiled = fit(tiny_config, "compiled", 2, "--trainer.precision", "bf16-mixed", *options)
     assert plain.returncode == compiled.returncode == 0, compiled.stderr[-3000:]
     losses = [list(values(tmp_path / "runs/tiny" / name, "train/loss").values()) for name in ("plain", "compiled")]
@@ -133,6 +133,13 @@ def test_compiled_checkpointed_blocks_in_bf16(tiny_config, tmp_path):
             "replicate_size: 3 does not divide the number of ranks, 1",
         ),
         (("--trainer.strategy.init_args.replicate_size", 0), "replicate_size: 0 does not divide"),
+        (
+            (
+                *("--model.activation_checkpointing", "selective", "--model.compile", "true"),
+                *("--trainer.precision", "bf16-mixed"),
+            ),
+            "selective does not work with model.compile",
+        ),
         (("--model.activation_checkpointing", 0), "activation_checkpointing: found 0"),
         (("--checkpoint.keep_every_n_steps", 3), "give a multiple of every_n_steps"),
     ],
