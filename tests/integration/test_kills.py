@@ -115,7 +115,7 @@ def test_a_run_killed_while_saving_ends_with_the_same_bits(polycom, config, tmp_
     assert all(torch.equal(moments[0][n][key], moments[1][n][key]) for n in moments[0] for key in moments[0][n])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(3))
 def test_a_run_killed_at_random_steps_on_one_two_and_four_processes(polycom, config, tmp_path, seed):
     rng = random.Random(seed)

@@ -44,7 +44,7 @@ def wait_for_steps(run: Path, process: subprocess.Popen) -> None:
     [
         ((), signal.SIGTERM),
         (("--trainer.max_time", "00:00:00:01"), None),
-        (SHARDED, signal.SIGUSR1),
+        pytest.param(SHARDED, signal.SIGUSR1, marks=pytest.mark.long),
     ],
 )
 def test_a_run_whose_time_is_up_saves_and_goes_on(polycom, tiny_config, tmp_path, options, reason):
@@ -72,7 +72,7 @@ def test_a_run_whose_time_is_up_saves_and_goes_on(polycom, tiny_config, tmp_path
     assert [line["step"] for line in lines if "train/loss" in line][-2:] == [end - 1, end]
 
 
-@pytest.mark.parametrize("options", [(), SHARDED, pytest.param(DDP, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("options", [(), *(pytest.param(way, marks=pytest.mark.long) for way in (SHARDED, DDP))])
 def test_a_full_disk_leaves_the_previous_checkpoint_and_one_line(tiny_config, tmp_path, options):
     values = yaml.safe_load(tiny_config.read_text())
     values["trainer"]["max_steps"] = 4

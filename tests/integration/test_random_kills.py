@@ -65,12 +65,15 @@ def check(config: Path, tmp_path: Path, devices: int, steps: int, moments: list[
     return killed
 
 
-@pytest.mark.parametrize(("devices", "steps", "moments"), [(1, 30, ["save:0", "0.02"]), (2, 12, ["save:0.004"])])
+@pytest.mark.parametrize(
+    ("devices", "steps", "moments"),
+    [(1, 30, ["save:0", "0.02"]), pytest.param(2, 12, ["save:0.004"], marks=pytest.mark.long)],
+)
 def test_a_few_kills(config, tmp_path, devices, steps, moments):
     assert check(config, tmp_path, devices, steps, moments) == len(moments)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("devices", "steps", "longest"), [(1, 1000, 0.6), (2, 500, 2.0)])
 def test_many_kills(config, tmp_path, devices, steps, longest):
     rng = random.Random(devices)

@@ -70,7 +70,7 @@ def train(decoder: Decoder, parts: list[torch.Tensor], factor: int, precision: s
         for part in parts:
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
                 logits = decoder(part[:, :-1])
-            loss = next_token_loss(logits, part[:, 1:]).negative_log_likelihood / (SEQUENCES * LENGTH)
+            loss = next_token_loss(logits, part[:, 1:]).total / (SEQUENCES * LENGTH)
             (loss * factor).backward()
             total += loss.detach()
         gradients = gradients or {n: full(p.grad).clone() for n, p in decoder.named_parameters() if p.requires_grad}
