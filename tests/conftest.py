@@ -98,6 +98,16 @@ class Outcome(NamedTuple):
     err: str
 
 
+def _leave_process_group(environment: dict[str, str]) -> None:
+    """What the end of a command's process does: a group of one, and its port, must not meet the next command."""
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    os.environ.clear()
+    os.environ.update(environment)
+
+
 @pytest.fixture
 def polycom(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Callable[..., Outcome]:
     """Runs a `polycom` command in this process, as the shell would, from the repository's root."""
@@ -109,11 +119,13 @@ def polycom(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> Ca
         monkeypatch.delenv("POLYCOM_RUN_VERSION", raising=False)
         monkeypatch.setattr(sys, "argv", ["polycom", *map(str, arguments)])
         capfd.readouterr()
-        code = 0
+        code, environment = 0, dict(os.environ)
         try:
             main()
         except SystemExit as end:
             code = end.code or 0
+        finally:
+            _leave_process_group(environment)
         out, err = capfd.readouterr()
         return Outcome(code, out, err)
 
