@@ -54,6 +54,8 @@ class TokenDataModule(L.LightningDataModule):
         InputError: shards missing, truncated or too short, a batch that does not divide, a resume on other data.
     """
 
+    _prepare_error: str | None = None  # of the rank that prepares
+
     def __init__(
         self,
         folder: str | None = None,
@@ -92,7 +94,6 @@ class TokenDataModule(L.LightningDataModule):
         self.prepare_config, self.mixture, self.num_workers = prepare, mixture, num_workers
         self.separate_documents, self.mask_repetitions = separate_documents, mask_repetitions
         self.weightings = [] if mixture is None else [Weighting(0, dict(mixture))]
-        self._prepare_error: str | None = None
         self.position = 0  # global samples trained on before this start
         self._first_step = 0  # the optimizer step at which this start began
 

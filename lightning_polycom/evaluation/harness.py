@@ -27,9 +27,8 @@ def run_evaluation(
     `limit` takes the first documents of each task; `seed` draws few-shot examples. No random state outside lm-eval is
     touched. Under the key "polycom" stand `chance` (accuracy of guessing by task), `failed` (reason by name), `metrics`
     (those that the average is made of) and `incomplete` (the groups that have lost a task). With `log_samples` the
-    first rank also has every question and its answers by task, as lm-eval gives them, under "samples".
-    A task that the decoder cannot answer, or whose own code fails, moves from `loaded_tasks.tasks` to `failed`, for
-    later evaluations too. If no task is left, the results are empty.
+    first rank also has every question and its answers by task, under "samples". A task that the decoder cannot answer,
+    or whose own code fails, moves to `failed`, for later evaluations too. If no task is left, the results are empty.
 
     Raises:
         InputError: `limit` is not positive, or a task does not report its metric in `metrics`.
@@ -50,8 +49,10 @@ def run_evaluation(
         except Exception:  # a task's own code or data; reported by name below, or raised if no task alone fails
             if not _leave_out_culprits(lm, loaded_tasks, limit, seed):
                 raise
-    extra = {"chance": loaded_tasks.chance(limit), "failed": dict(loaded_tasks.failed), "metrics": metrics or {}}
-    extra["incomplete"] = sorted(loaded_tasks.incomplete)
+    extra = {
+        "chance": loaded_tasks.chance(limit), "failed": dict(loaded_tasks.failed), "metrics": metrics or {},
+        "incomplete": sorted(loaded_tasks.incomplete),
+    }  # fmt: skip
     samples = {} if results is None else results.pop("samples", {})
     # lm-eval gives results only where LOCAL_RANK is 0.
     results = {**broadcast(results), OUR_KEY: extra}
