@@ -58,9 +58,15 @@ class SafeReader(FileSystemReader):
         except pickle.UnpicklingError as error:
             raise InputError(f"checkpoint: {path} is refused, it holds more than tensors ({error})") from error
         except Exception as error:  # a damaged pickle may raise anything
-            raise InputError(f"checkpoint: {path} cannot be read, it is damaged or missing") from error
+            raise InputError(
+                f"checkpoint: {path} cannot be read, it is damaged or missing ({_one_line(error)})"
+            ) from error
         if not plain or any("/" in name for name in names):
             raise InputError(f"checkpoint: {path} is refused, it holds more than tensors of its own folder")
         metadata.storage_meta = metadata.storage_meta or StorageMeta()
         metadata.storage_meta.load_id = self.load_id
         return metadata
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -107,8 +107,9 @@ def _tokenizer(folder: Path | None, options: InspectOptions) -> "Tokenizer | Non
     from lightning_polycom.data.tokenizer import Tokenizer
 
     if folder is not None:
-        if options.tokenizer is not None:
-            raise InputError(f"tokenizer: {folder} has its own, which is used; leave it out")
+        for name in ("tokenizer", "eos_token"):
+            if getattr(options, name) is not None:
+                raise InputError(f"{name}: {folder} has its own, which is used; leave it out")
         record = Manifest.load(folder).tokenizer
         return Tokenizer.load(folder / record.file, record.eos_token)
     return None if options.tokenizer is None else Tokenizer.load(options.tokenizer, options.eos_token)

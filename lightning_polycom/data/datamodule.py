@@ -274,12 +274,7 @@ class TokenDataModule(L.LightningDataModule):
             domains = sorted({domain for _, weights in self.weightings for domain in weights})
             sources = mixture_sources(self.training_data.train_spans, self.seed, self.sequence_length, domains)
             return MixtureOrder(sources, self.weightings)
-        num_samples = (self.train_shards.num_tokens - 1) // self.sequence_length
-        if num_samples < 1:
-            raise InputError(
-                f"data.sequence_length: {self.sequence_length} is longer than the {self.train_shards.num_tokens} "
-                f"training tokens in {self.selection}; prepare more text or shorten it"
-            )
+        num_samples = self.training_data.num_samples(self.sequence_length)
         return SampleOrder(num_samples, self.seed, self.training_data.fingerprint)
 
 

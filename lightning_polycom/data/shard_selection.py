@@ -37,6 +37,8 @@ class ShardSelection:
             raise InputError(
                 "data.train: found beside data.folder; set data.folder to null and name a prepared folder in data.train"
             )
+        if self.folder is not None and self.dtype is not None and self.validation is None:
+            raise InputError("data.dtype: a prepared folder records its own; leave it out")
         if self.folder is None and not (self.train or self.validation):
             raise InputError(
                 "data: nothing to train on; name a prepared folder in data.folder, or shards in data.train"

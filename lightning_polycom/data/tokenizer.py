@@ -7,13 +7,17 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lightning_polycom.atomic import atomic_path
+from lightning_polycom.data.manifest import TokenizerRecord
 from lightning_polycom.data.tokenizer_formats import find_tokenizer
 from lightning_polycom.data.tokenizer_formats.reserved_pieces import shield_reserved_pieces
+from lightning_polycom.data.tokenizer_formats.sentencepiece_library import SentencePieceBackend, is_wrapped
 from lightning_polycom.data.tokenizer_formats.special_tokens import EOS_TOKENS, mark_special
 from lightning_polycom.errors import InputError
 
 if TYPE_CHECKING:
     import tokenizers
+
+    Backend = tokenizers.Tokenizer | SentencePieceBackend
 
 MIN_VOCAB_SIZE = 257  # one id for each byte, and end of text
 
@@ -22,17 +26,12 @@ class Tokenizer:
     """Text to token ids and back, never adding special tokens and never reading them out of the text.
 
     A document that spells the end-of-text token in its text is encoded as ordinary characters, so that end-of-text
-    ids occur only where documents end. Whatever kind it was loaded from, it is one JSON file of the tokenizers library
-    from then on. It can be pickled.
+    ids occur only where documents end. Whatever kind it was loaded from, it is one JSON file from then on: of the
+    tokenizers library, or, where that cannot express it, with a SentencePiece model inside. It can be pickled.
     """
 
     def __init__(self, serialized: bytes, eos_token: str, bos_token: str | None = None):
-        from tokenizers import Tokenizer as Backend
-
-        self._backend = Backend.from_buffer(serialized)
-        self._backend.no_truncation()
-        self._backend.no_padding()
-        self._backend.encode_special_tokens = True
+        self._backend = _backend(serialized)
         self._serialized, self._eos_token, self._bos_token = serialized, eos_token, bos_token
 
     def __reduce__(self) -> tuple:
@@ -50,7 +49,7 @@ class Tokenizer:
                 or `tiktoken:<encoding>`.
 
         Raises:
-            InputError: no such tokenizer, one that cannot be converted, or a token that is not in its vocabulary or
+            InputError: no such tokenizer, one that cannot be used, or a token that is not in its vocabulary or
                 that would be read out of a text.
         """
         found = find_tokenizer(path)
@@ -144,31 +143,60 @@ class Tokenizer:
         return None if self._bos_token is None else self._backend.token_to_id(self._bos_token)
 
     @property
+    def uses_sentencepiece(self) -> bool:
+        """Whether it is a SentencePiece model that only its own library can use."""
+        return is_wrapped(self._serialized)
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the JSON file that `save` writes, in hex."""
         return hashlib.sha256(self._serialized).hexdigest()
+
+    def record(self, file: str) -> TokenizerRecord:
+        """What a manifest says of it, lying in `file`."""
+        return TokenizerRecord(
+            file=file,
+            sha256=self.fingerprint,
+            vocab_size=self.vocab_size,
+            eos_token=self.eos_token,
+            eos_token_id=self.eos_token_id,
+            bos_token=self.bos_token,
+            bos_token_id=self.bos_token_id,
+        )
 
     def _reads_special(self, token: str | None) -> bool:
         """Whether `token` is a special token that comes out of a text that spells it."""
         if token is None:
             return False
         id_ = self._backend.token_to_id(token)
-        return id_ in self._backend.get_added_tokens_decoder() and id_ in self.encode(token)
+        special = self.uses_sentencepiece or id_ in self._backend.get_added_tokens_decoder()
+        return special and id_ in self.encode(token)
 
 
-def _load_backend(serialized: bytes, path: str | os.PathLike) -> "tokenizers.Tokenizer":
+def _backend(serialized: bytes) -> "Backend":
+    if is_wrapped(serialized):
+        return SentencePieceBackend(serialized)
     from tokenizers import Tokenizer as Backend
 
+    backend = Backend.from_buffer(serialized)
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = True
+    return backend
+
+
+def _load_backend(serialized: bytes, path: str | os.PathLike) -> "Backend":
     try:
-        return Backend.from_buffer(serialized)
+        return _backend(serialized)
+    except InputError:  # a library is missing
+        raise
     except ValueError as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"tokenizer: {path} is no JSON file of the tokenizers library ({reason})") from error
+        what = "a damaged SentencePiece model" if is_wrapped(serialized) else "no JSON file of the tokenizers library"
+        raise InputError(f"tokenizer: {path} is {what} ({reason}); fetch it again") from error
 
 
-def _find_eos_token(
-    path: str | os.PathLike, backend: "tokenizers.Tokenizer", asked: str | None, named: str | None
-) -> str:
+def _find_eos_token(path: str | os.PathLike, backend: "Backend", asked: str | None, named: str | None) -> str:
     if asked is not None:
         if backend.token_to_id(asked) is None:
             raise InputError(f"eos_token: {path} has no token {asked!r}; name one of its tokens")

@@ -51,6 +51,20 @@ class TrainingData:
         domains = list(self._named_train.values())
         return domains[0] if len(domains) == 1 else JoinedTokens(domains, self.tokenizer.eos_token_id)
 
+    def num_samples(self, sequence_length: int) -> int:
+        """How many samples of `sequence_length` tokens, each with the token after it, the training text has.
+
+        Raises:
+            InputError: not one.
+        """
+        tokens = self.train_shards.num_tokens
+        if tokens <= sequence_length:
+            raise InputError(
+                f"data.sequence_length: {sequence_length} is longer than the {tokens} training tokens in "
+                f"{self.selection}; prepare more text or shorten it"
+            )
+        return (tokens - 1) // sequence_length
+
     @cached_property
     def train_spans(self) -> list[Span]:
         """Where each training domain lies in `train_shards`."""
@@ -143,7 +157,7 @@ class TrainingData:
     def _open(self, split: str, domain: str, paths: Paths) -> Shards:
         """The shards of a named domain, which have to hold a sample's input and target at least."""
         if native_folder(paths) is not None:
-            return open_shards(paths, split)
+            return open_shards(paths, split, dtype=self.selection.dtype_of(domain))
         shards = open_foreign(paths, split, self.selection.dtype_of(domain), self.tokenizer.vocab_size)
         if shards.num_tokens < 2:
             raise InputError(f"data.{split}: '{domain}' has {shards.num_tokens} token; leave it out")
@@ -189,15 +203,7 @@ def _given_tokenizer(
             "data.tokenizer: empty; files of other tools do not bring their tokenizer, so name the one that made them"
         )
     loaded = Tokenizer.load(selection.tokenizer, eos_token, bos_token)
-    return selection.tokenizer, TokenizerRecord(
-        file=str(selection.tokenizer),
-        sha256=loaded.fingerprint,
-        vocab_size=loaded.vocab_size,
-        eos_token=loaded.eos_token,
-        eos_token_id=loaded.eos_token_id,
-        bos_token=loaded.bos_token,
-        bos_token_id=loaded.bos_token_id,
-    )
+    return selection.tokenizer, loaded.record(str(selection.tokenizer))
 
 
 def _record_of(manifest: Manifest, split: str, domain: str) -> DomainRecord:

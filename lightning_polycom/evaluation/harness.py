@@ -36,19 +36,7 @@ def run_evaluation(
     if limit is not None and limit < 1:
         raise InputError(f"evaluation limit: {limit} is not a number of documents; use 1 or more, or null for all")
     require_metrics(loaded_tasks, metrics or {})
-    results: dict[str, Any] | None = {"results": {}, "configs": {}}
-    while loaded_tasks.entries:
-        try:
-            results = _simple_evaluate(lm, loaded_tasks, limit, seed, log_samples)
-            break
-        except TasksRefused as refused:
-            for task_name, reason in refused.reasons.items():
-                _leave_out(loaded_tasks, task_name, reason)
-        except InputError:
-            raise
-        except Exception:  # a task's own code or data; reported by name below, or raised if no task alone fails
-            if not _leave_out_culprits(lm, loaded_tasks, limit, seed):
-                raise
+    results = _evaluate_what_works(lm, loaded_tasks, limit, seed, log_samples)
     extra = {
         "chance": loaded_tasks.chance(limit), "failed": dict(loaded_tasks.failed), "metrics": metrics or {},
         "incomplete": sorted(loaded_tasks.incomplete),
@@ -57,6 +45,24 @@ def run_evaluation(
     # lm-eval gives results only where LOCAL_RANK is 0.
     results = {**broadcast(results), OUR_KEY: extra}
     return {**results, "samples": samples} if samples else results
+
+
+def _evaluate_what_works(
+    lm: Any, loaded_tasks: LoadedTasks, limit: int | None, seed: int, log_samples: bool
+) -> dict[str, Any] | None:
+    """lm-eval's results, on its first rank, of the tasks that are left once those that fail are dropped."""
+    while loaded_tasks.entries:
+        try:
+            return _simple_evaluate(lm, loaded_tasks, limit, seed, log_samples)
+        except TasksRefused as refused:
+            for task_name, reason in refused.reasons.items():
+                _leave_out(loaded_tasks, task_name, reason)
+        except InputError:
+            raise
+        except Exception:  # a task's own code or data; reported by name below, or raised if no task alone fails
+            if not _leave_out_culprits(lm, loaded_tasks, limit, seed):
+                raise
+    return {"results": {}, "configs": {}}
 
 
 def _leave_out(loaded_tasks: LoadedTasks, task_name: str, reason: str) -> None:

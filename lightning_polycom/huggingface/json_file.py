@@ -1,10 +1,9 @@
-"""A JSON object from a folder that others wrote."""
+"""A JSON object from a folder that is imported."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from lightning_polycom.errors import InputError
+from lightning_polycom.json_object import read_json_object
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -13,12 +12,4 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: no such file, or it holds no JSON object.
     """
-    if not path.is_file():
-        raise InputError(f"import: {path} is missing; give a folder that transformers has saved")
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"import: {path} is no JSON ({error}); copy it again") from error
-    if not isinstance(value, dict):
-        raise InputError(f"import: {path} holds no JSON object; copy it again")
-    return value
+    return read_json_object(path, "import: ", "give a folder that transformers has saved")

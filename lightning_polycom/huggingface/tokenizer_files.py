@@ -14,7 +14,15 @@ def save_tokenizer(folder: Path, tokenizer: Tokenizer, max_sequence_length: int)
     """Writes tokenizer.json, tokenizer_config.json and special_tokens_map.json.
 
     As in training, no special token is added, and a text that spells one is encoded as ordinary characters.
+
+    Raises:
+        InputError: a tokenizer that only the sentencepiece library can use.
     """
+    if tokenizer.uses_sentencepiece:
+        raise InputError(
+            "export: the run's tokenizer is a SentencePiece model of a kind whose exact ids transformers cannot give; "
+            "only runs with another tokenizer can be exported"
+        )
     path = folder / "tokenizer.json"
     tokenizer.save(path)
     _drop_added_tokens(path)
@@ -68,6 +76,5 @@ def _token_of(path: Path, token_id: Any) -> str | None:
         return None
     try:
         return tokenizers.Tokenizer.from_file(str(path)).id_to_token(token_id)
-    except Exception as error:  # the library raises plain Exception; Tokenizer.load says what is wrong
-        del error
+    except Exception:  # the library raises plain Exception; Tokenizer.load, called next, says what is wrong
         return None

@@ -13,6 +13,7 @@ from lightning_polycom.data.mixture import MixtureOrder, mixture_sources
 from lightning_polycom.data.training_data import TrainingData
 from lightning_polycom.model import Decoder
 from lightning_polycom.training.compilation import missing_compiler
+from lightning_polycom.training.fit_to_data import require_vocabulary, require_window
 from lightning_polycom.training.module import LanguageModel
 from lightning_polycom.training.schedules import build_schedule
 
@@ -35,6 +36,11 @@ def plan_rows(model: LanguageModel, data: TokenDataModule, trainer: L.Trainer) -
     with torch.device("meta"):
         Decoder(config)
     plan = BatchPlan(data.global_batch_size, data.micro_batch_size, trainer.world_size)
+    require_window(config, data.sequence_length)
+    if _is_there(data):
+        training_data = TrainingData(data.selection)
+        require_vocabulary(config, training_data)
+        training_data.num_samples(data.sequence_length)
     steps = data.max_steps or trainer.max_steps
     build_schedule(model.schedule_config, steps, data.tokens_per_step)
     flops, tokens = config.flops_per_token(data.sequence_length), steps * data.tokens_per_step

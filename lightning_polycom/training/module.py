@@ -24,6 +24,7 @@ from lightning_polycom.training.activation_checkpointing import (
 )
 from lightning_polycom.training.compilation import compile_blocks, require_compiler, uncompiled
 from lightning_polycom.training.domain_loss import DomainLoss, loss_scalars
+from lightning_polycom.training.fit_to_data import require_vocabulary, require_window
 from lightning_polycom.training.fsdp_strategy import FSDP2Strategy
 from lightning_polycom.training.optimizers import OptimizerConfig, build_optimizer
 from lightning_polycom.training.scalars import log_scalars
@@ -107,18 +108,8 @@ class LanguageModel(L.LightningModule):
         """Checks tokens, compiler and schedule before anything is written; makes a loss accumulator for each domain."""
         _check_trainer(self.trainer)
         data = self.trainer.datamodule
-        if data.sequence_length > self.decoder_config.max_sequence_length:
-            raise InputError(
-                f"data.sequence_length: {data.sequence_length} exceeds decoder.max_sequence_length "
-                f"{self.decoder_config.max_sequence_length}; make them equal"
-            )
-        tokenizer = data.training_data.tokenizer
-        vocabulary = tokenizer.vocab_size
-        if vocabulary > self.decoder_config.vocab_size:
-            raise InputError(
-                f"decoder.vocab_size: {self.decoder_config.vocab_size} is less than the {vocabulary} tokens of "
-                f"{tokenizer.file} of {data.selection}; set it to {vocabulary} or more"
-            )
+        require_window(self.decoder_config, data.sequence_length)
+        require_vocabulary(self.decoder_config, data.training_data)
         if stage == "fit":
             if self.compiled:
                 require_compiler(self.trainer.strategy.root_device)

@@ -29,3 +29,12 @@ def test_version(polycom):
     from lightning_polycom import __version__
 
     assert polycom("--version").out.strip() == __version__
+
+
+def test_an_interrupt_is_one_line(polycom, monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lightning_polycom.commands.prepare.main", interrupted)
+    outcome = polycom("prepare")
+    assert (outcome.code, outcome.err) == (130, "polycom: prepare was interrupted\n")

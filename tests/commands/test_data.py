@@ -45,6 +45,12 @@ def test_shards_of_another_tool_with_a_tokenizer(polycom, prepared, tmp_path):
     assert outcome.code == 0 and "10,000" in outcome.out
 
 
+def test_a_prepared_folder_has_its_own_tokenizer(polycom, prepared):
+    for option in ("--tokenizer", "--eos_token"):
+        outcome = polycom("data", "inspect", prepared, option, "x")
+        assert outcome.code == 2 and f"{option[2:]}: {prepared} has its own" in outcome.err
+
+
 def test_text_cannot_command_the_terminal(polycom, prepared, tmp_path):
     from lightning_polycom.data import Tokenizer
 

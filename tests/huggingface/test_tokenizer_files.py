@@ -87,3 +87,15 @@ def test_the_end_of_text_token_of_a_folder(export, tmp_path):
     (folder / "tokenizer.json").unlink()
     with pytest.raises(InputError, match=r"lacks tokenizer\.json"):
         import_folder(folder, tmp_path / "none")
+
+
+def test_a_tokenizer_that_only_sentencepiece_can_use_is_refused(shared, make_run, tmp_path):
+    from lightning_polycom.data import Tokenizer
+
+    run, _ = make_run(tiny())
+    Tokenizer.load(shared / "tokenizers" / "sentencepiece-test-1k.model").save(run / "tokenizer.json")
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "tokenizer": {"eos_token": "</s>"}}))
+    with pytest.raises(InputError, match=r"export: .* SentencePiece"):
+        export_checkpoint(run, tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()

@@ -1,6 +1,8 @@
 """Every mistake of a user gives one line that names the file or key and the remedy, exit code 2, nothing written."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,7 @@ def refused(outcome, *parts: str) -> None:
         ("--model.decoder.num_heads", 3, ["decoder.num_heads", "32"]),
         ("--model.decoder.vocab_size", 300, ["decoder.vocab_size: 300", "tokenizer.json", "600"]),
         ("--data.folder", "no/such/folder", ["no/such/folder", "polycom prepare"]),
+        ("--data.dtype", "uint16", ["data.dtype"]),
         ("--data.micro_batch_size", 3, ["data.global_batch_size: 4", "micro_batch_size 3"]),
         ("--data.sequence_length", 10_000_000, ["data.sequence_length"]),
         ("--ckpt_path", "no/such.ckpt", ["no/such.ckpt does not exist"]),
@@ -64,6 +67,33 @@ def refused(outcome, *parts: str) -> None:
 def test_fit_refuses_in_one_line(polycom, tiny_config, tmp_path, option, value, parts):
     refused(polycom("fit", "--config", tiny_config, option, value), *parts)
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "part"),
+    [
+        ("--model.decoder.vocab_size", 300, "decoder.vocab_size: 300"),
+        ("--data.sequence_length", 10**7, "sequence_length"),
+    ],
+)
+def test_the_dry_run_refuses_what_the_run_would(polycom, tiny_config, option, value, part):
+    refused(polycom("fit", "--config", tiny_config, "--dry_run", option, value), part)
+
+
+def test_text_that_one_of_two_processes_cannot_prepare_is_one_line(tiny_config, tmp_path):
+    """The other process waits for it, and must not end with a traceback of its own."""
+    (tmp_path / "broken.jsonl").write_text('{"text": "a"}\n{broken\n')
+    command = [
+        *(sys.executable, "-m", "lightning_polycom", "fit", "--config", tiny_config),
+        *("--trainer.strategy", "ddp", "--trainer.devices", "2", "--data.micro_batch_size", "1"),
+        *("--data.folder", tmp_path / "out", "--data.prepare.sources", tmp_path / "broken.jsonl"),
+    ]
+    outcome = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=tmp_path)
+    assert outcome.returncode == 2
+    assert [line for line in outcome.stderr.splitlines() if "error" in line.lower()] == [
+        line for line in outcome.stderr.splitlines() if "broken.jsonl: line 2 is no valid JSON" in line
+    ]
+    assert "broken.jsonl: line 2" in outcome.stderr and "Traceback" not in outcome.stderr
 
 
 def test_a_misspelt_section_without_keys_is_seen(polycom, tiny_config):

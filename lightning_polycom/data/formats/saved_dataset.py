@@ -4,7 +4,6 @@ The ids of each Arrow record batch lie one behind the other in the file, so the 
 library `datasets` need not be imported. Opening reads the head of each record batch and no ids.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from lightning_polycom.data.formats.foreign import TokenFile
 from lightning_polycom.data.token_sequence import Segment
 from lightning_polycom.errors import InputError
+from lightning_polycom.json_object import read_json_object
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -148,12 +148,4 @@ def _split_name(folder: Path, split: str) -> str:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"{path}: missing; save the data set again with save_to_disk")
-    try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(f"{path}: malformed ({error}); save the data set again") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: no JSON object; save the data set again")
-    return value
+    return read_json_object(path, "", "save the data set again with save_to_disk")

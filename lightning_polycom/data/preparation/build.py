@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lightning_polycom.data.manifest import Manifest, TokenizerRecord, content_fingerprint
+from lightning_polycom.data.manifest import Manifest, content_fingerprint
 from lightning_polycom.data.preparation.config import PrepareConfig
 from lightning_polycom.data.preparation.decisions import Decisions, decide
 from lightning_polycom.data.preparation.encoding import Encoder, EncodeTask, encode_segments, segment_path
@@ -151,7 +151,7 @@ class Build:
         write_heldout_tasks(self.output / "tasks", pools, self.config.questions_per_domain)
         manifest = Manifest(
             dtype=token_dtype(tokenizer.vocab_size).name,
-            tokenizer=_record(tokenizer),
+            tokenizer=tokenizer.record(_TOKENIZER_FILE),
             document_rule=document_rule(tokenizer),
             recipe=recipe,
             recipe_fingerprint=fingerprint,
@@ -184,15 +184,3 @@ def document_rule(tokenizer: Tokenizer) -> str:
     """What stands before and after every document, as a sentence."""
     before = "nothing comes before it" if tokenizer.bos_token is None else f"one {tokenizer.bos_token} comes before it"
     return f"Every document is followed by one end-of-text token; {before}."
-
-
-def _record(tokenizer: Tokenizer) -> TokenizerRecord:
-    return TokenizerRecord(
-        file=_TOKENIZER_FILE,
-        sha256=tokenizer.fingerprint,
-        vocab_size=tokenizer.vocab_size,
-        eos_token=tokenizer.eos_token,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token=tokenizer.bos_token,
-        bos_token_id=tokenizer.bos_token_id,
-    )

@@ -19,9 +19,9 @@ class PrepareConfig:
     """How text becomes token shards.
 
     Args:
-        sources: Each `python_stdlib` (the embedded corpus), `[domain=]path`: a file, folder or glob of .txt, .jsonl
-            or .parquet, also .gz or .zst, or `[domain=]huggingface:name[@revision][:config[:split]]`: a data set of
-            the hub or in a local folder.
+        sources: One or a list of them. Each is `python_stdlib` (the embedded corpus), `[domain=]path`: a file, folder
+            or glob of .txt, .jsonl or .parquet, also .gz or .zst, or
+            `[domain=]huggingface:name[@revision][:config[:split]]`: a data set of the hub or in a local folder.
         tokenizer: A tokenizer.json, a Hugging Face tokenizer folder or name, a SentencePiece model or
             `tiktoken:name`; default one trained on the training text.
         vocab_size: Number of ids of the trained tokenizer; not used with `tokenizer`.
@@ -37,7 +37,7 @@ class PrepareConfig:
         num_workers: Processes that read and encode; default one for each core. The result does not depend on it.
     """
 
-    sources: list[str] = field(default_factory=lambda: ["python_stdlib"])
+    sources: list[str] | str = field(default_factory=lambda: ["python_stdlib"])
     tokenizer: str | None = None
     vocab_size: int = 4096
     eos_token: str | None = None
@@ -50,6 +50,10 @@ class PrepareConfig:
     shard_tokens: int = 100_000_000
     questions_per_domain: int = 100
     num_workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.sources, str):
+            self.sources = [self.sources]
 
     @property
     def columns(self) -> Columns:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from lightning_polycom.data.tokenizer_formats.sentencepiece_library import SentencePieceBackend, is_wrapped
 from lightning_polycom.data.tokenizer_formats.special_tokens import added_token, dump_specification
 from lightning_polycom.errors import InputError
 
@@ -21,6 +22,8 @@ def add_tokens(serialized: bytes, tokens: list[dict[str, Any]], folder: Path) ->
     """
     if not tokens:
         return serialized
+    if is_wrapped(serialized):
+        return _require_pieces(serialized, tokens, folder)
     try:
         specification = json.loads(serialized)
         known = {token["content"]: token["id"] for token in specification["added_tokens"]}
@@ -39,6 +42,18 @@ def add_tokens(serialized: bytes, tokens: list[dict[str, Any]], folder: Path) ->
         specification["added_tokens"].append(entry)
     _give_ids(specification, folder)
     return dump_specification(specification)
+
+
+def _require_pieces(serialized: bytes, tokens: list[dict[str, Any]], folder: Path) -> bytes:
+    """A SentencePiece model as it is, if the tokens are pieces of it already."""
+    backend = SentencePieceBackend(serialized)
+    for token in tokens:
+        if backend.token_to_id(token["content"]) != token["id"]:
+            raise InputError(
+                f"tokenizer: {folder} adds {token['content']!r} to a SentencePiece model that only its own library can "
+                "use, which takes no more tokens; give the folder a tokenizer.json"
+            )
+    return serialized
 
 
 def _check(token: dict[str, Any], ids: dict[str, int], normalizes: bool, folder: Path) -> None:

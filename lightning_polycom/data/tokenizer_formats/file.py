@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_polycom.data.tokenizer_formats.agreement import check_agreement
+from lightning_polycom.data.tokenizer_formats.sentencepiece_library import wrap_model
 from lightning_polycom.data.tokenizer_formats.sentencepiece_model import convert_sentencepiece
 from lightning_polycom.data.tokenizer_formats.special_tokens import dump_specification
 from lightning_polycom.errors import InputError
@@ -29,12 +30,12 @@ class FoundTokenizer:
 
 
 def read_file(path: Path) -> FoundTokenizer:
-    """A JSON file of the tokenizers library as it is, or a SentencePiece model converted to one.
+    """A JSON file of the tokenizers library as it is, or a SentencePiece model converted to one, or put into one.
 
     Where the sentencepiece library is installed, it encodes a few texts to check the conversion.
 
     Raises:
-        InputError: a file that is neither, or a model that cannot be converted.
+        InputError: a file that is neither, or a model whose conversion differs.
     """
     content = path.read_bytes()
     if path.suffix == ".json" or content.lstrip()[:1] == b"{":
@@ -45,6 +46,8 @@ def read_file(path: Path) -> FoundTokenizer:
             "tiktoken:NAME for an encoding of tiktoken, or a tokenizer.json"
         )
     specification, eos_token = convert_sentencepiece(content, path)
+    if specification is None:
+        return FoundTokenizer(wrap_model(content), eos_token)
     found = FoundTokenizer.of(specification, eos_token)
     if find_spec("sentencepiece") is not None:
         check_agreement(found.serialized, _original_encode(content, path), str(path))

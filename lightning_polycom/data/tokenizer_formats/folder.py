@@ -1,6 +1,5 @@
 """A folder as Hugging Face's libraries write it for one tokenizer."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ from lightning_polycom.data.tokenizer_formats.added_tokens import add_tokens
 from lightning_polycom.data.tokenizer_formats.byte_level import read_vocab_and_merges
 from lightning_polycom.data.tokenizer_formats.file import FoundTokenizer, read_file
 from lightning_polycom.errors import InputError
+from lightning_polycom.json_object import read_json_object
 
 _PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 _SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
@@ -55,15 +55,7 @@ def _base(folder: Path) -> tuple[str, ...] | None:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(f"tokenizer: {path} is no JSON ({' '.join(str(error).split())}); fetch it again") from error
-    if not isinstance(value, dict):
-        raise InputError(f"tokenizer: {path} is no JSON object; fetch it again")
-    return value
+    return read_json_object(path, "tokenizer: ", "fetch it again") if path.is_file() else {}
 
 
 def _content(token: Any) -> str | None:

@@ -13,25 +13,27 @@ from typing import Any
 from lightning_polycom.data.tokenizer_formats import sentencepiece_proto as proto
 from lightning_polycom.data.tokenizer_formats.merges import merges_by_priority
 from lightning_polycom.data.tokenizer_formats.special_tokens import added_token
-from lightning_polycom.errors import InputError
 
 SPACE = "\u2581"
 """What SentencePiece writes for a space."""
 
 
-def convert_sentencepiece(content: bytes, path: Path) -> tuple[dict[str, Any], str | None]:
+def convert_sentencepiece(content: bytes, path: Path) -> tuple[dict[str, Any] | None, str | None]:
     """The contents of a tokenizer.json with the ids of the model, and the model's end-of-text piece, if it has one.
 
+    The first is None where the tokenizers library cannot give the model's ids.
+
     Raises:
-        InputError: no SentencePiece model, or one that cannot be converted exactly; names `path` and the reason.
+        InputError: no SentencePiece model.
     """
     model = proto.parse_sentencepiece(content, path)
-    reason = _inconvertible(model)
-    if reason is not None:
-        raise InputError(f"tokenizer: {path} {reason}, which has no exact conversion; give a tokenizer.json instead")
     control = [piece.piece for piece in model.pieces if piece.type in (proto.CONTROL, proto.UNKNOWN)]
-    eos = model.trainer_spec.eos_piece
-    specification = {
+    eos = model.trainer_spec.eos_piece if model.trainer_spec.eos_piece in control else None
+    return None if _inconvertible(model) else _specification(model), eos
+
+
+def _specification(model: Any) -> dict[str, Any]:
+    return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
@@ -43,7 +45,6 @@ def convert_sentencepiece(content: bytes, path: Path) -> tuple[dict[str, Any], s
         "decoder": _decoder(model.normalizer_spec.add_dummy_prefix),
         "model": _bpe(model),
     }
-    return specification, eos if eos in control else None
 
 
 def _inconvertible(model: Any) -> str | None:

@@ -97,7 +97,7 @@ def test_damage(tmp_path, saved):
     with pytest.raises(InputError, match=f"{arrow.name}: missing"):
         open_shards(copy)
     (copy / "state.json").write_text("{", encoding="utf-8")
-    with pytest.raises(InputError, match=r"state\.json: malformed"):
+    with pytest.raises(InputError, match=r"state\.json is no JSON"):
         open_shards(copy)
 
 

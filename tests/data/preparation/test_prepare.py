@@ -298,3 +298,13 @@ def test_a_beginning_of_text_stands_before_every_document_on_request(shared, sma
         prepare(replace(config, bos_token="nowhere"), tmp_path / "other")
     with pytest.raises(InputError, match="bos_token"):
         prepare(replace(small_config, bos_token=bos), tmp_path / "other")
+
+
+def test_one_source_needs_no_list_and_the_speed_is_said(small_config, corpus, tmp_path, capsys):
+    config = replace(small_config, sources=str(corpus / "code.jsonl"))
+    assert config.sources == [str(corpus / "code.jsonl")]
+    manifest = prepare(config, tmp_path / "out")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("encoded")]
+    tokens = sum(shard.num_tokens for shard in manifest.shards)
+    assert re.search(r"60/60 documents|60 documents", line) and f"{tokens:,} tokens" in line
+    assert re.search(r"MB/s\), .* tokens/s\)", line)

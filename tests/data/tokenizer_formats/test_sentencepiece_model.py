@@ -1,7 +1,9 @@
 import gzip
 import io
 import json
+import pickle
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -175,26 +177,35 @@ def change(path: Path, target: Path, edit) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("edit", "message"),
+    "edit",
     [
-        (lambda m: setattr(m.trainer_spec, "model_type", 3), "type 'word'"),
-        (lambda m: setattr(m.trainer_spec, "treat_whitespace_as_suffix", True), "end of pieces"),
-        (lambda m: setattr(m.normalizer_spec, "escape_whitespaces", False), "not escaped"),
-        (lambda m: setattr(m.denormalizer_spec, "precompiled_charsmap", b"x"), "when it decodes"),
-        (lambda m: setattr(m.normalizer_spec, "precompiled_charsmap", b"x"), r"normalises characters \(identity\)"),
-        (lambda m: setattr(m.pieces[500], "type", 5), "unused pieces"),
-        (lambda m: setattr(m.pieces[500], "type", 4), "user-defined pieces"),
-        (lambda m: setattr(m.pieces[500], "piece", m.pieces[501].piece), "stands twice"),
-        (lambda m: setattr(m.pieces[500], "piece", "☃☃"), "no piece itself"),
-        (lambda m: setattr(m.pieces[500], "type", 6), "one piece for each byte"),
-        (lambda m: setattr(m.pieces[500], "score", float("nan")), "no number"),
+        lambda m: setattr(m.trainer_spec, "treat_whitespace_as_suffix", True),
+        lambda m: setattr(m.normalizer_spec, "escape_whitespaces", False),
+        lambda m: setattr(m.pieces[500], "type", 5),  # unused
+        lambda m: setattr(m.pieces[500], "type", 4),  # user-defined
+        lambda m: setattr(m.pieces[500], "piece", "☃☃"),
+        lambda m: setattr(m.pieces[500], "score", m.pieces[501].score),
     ],
 )
-def test_models_without_exact_conversion_are_refused(train, tmp_path, edit, message):
+def test_models_that_no_json_expresses_are_used_through_their_library(train, tmp_path, edit):
     path = change(train("bpe-trims"), tmp_path / "t.model", edit)
-    with pytest.raises(InputError, match=message) as caught:
-        Tokenizer.load(path)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    ours, original = Tokenizer.load(path), sentencepiece.SentencePieceProcessor(model_file=str(path))
+    assert ours.uses_sentencepiece
+    for text in FRAGMENTS:
+        assert ours.encode(text) == original.encode(text)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda m: setattr(m.pieces[500], "piece", m.pieces[501].piece),
+        lambda m: setattr(m.pieces[500], "type", 6),
+    ],
+)
+def test_models_that_the_library_refuses_are_refused(train, tmp_path, edit):
+    with pytest.raises(InputError, match="damaged") as caught:
+        Tokenizer.load(change(train("bpe-trims"), tmp_path / "t.model", edit))
+    assert "\n" not in str(caught.value)
 
 
 def test_damage_to_a_model_is_one_line_or_another_model(train, tmp_path):
@@ -213,21 +224,38 @@ def test_damage_to_a_model_is_one_line_or_another_model(train, tmp_path):
     assert refused > 30
 
 
-def test_equal_scores_of_pieces_are_refused(train, tmp_path):
-    def edit(model):
-        model.pieces[500].score = model.pieces[501].score
+@pytest.mark.parametrize("kind", ["published", "unigram", "nfkc"])
+def test_unigram_and_normalising_models_give_the_original_ids(shared, train, tmp_path, kind):
+    path = {
+        "published": lambda: shared / "tokenizers" / UNIGRAM,
+        "unigram": lambda: train("unigram", model_type="unigram"),
+        "nfkc": lambda: train("nfkc", model_type="bpe", normalization_rule_name="nfkc"),
+    }[kind]()
+    ours, original = pair(path)
+    assert ours.uses_sentencepiece
+    assert (ours.vocab_size, ours.eos_token, ours.eos_token_id) == (original.vocab_size(), "</s>", original.eos_id())
+    for file, texts in corpus_texts(shared, characters=50_000):
+        assert_same_ids(texts, ours.encode_batch(texts), original.encode(texts), file)
+    ours.save(tmp_path / "tokenizer.json")
+    again = Tokenizer.load(tmp_path / "tokenizer.json", ours.eos_token)
+    assert again.fingerprint == ours.fingerprint
+    text = "a text that spells </s> and <unk>"
+    assert ours.eos_token_id not in ours.encode(text) and again.encode(text) == original.encode(text)
+    ids = [*ours.encode("one"), ours.eos_token_id, *ours.encode("two")]
+    assert pickle.loads(pickle.dumps(ours)).decode(ids) == "one</s>two"
+    with pytest.raises(InputError, match="bos_token"):
+        Tokenizer.load(path, bos_token="<nowhere>")
+    assert Tokenizer.load(path, bos_token="<s>").bos_token_id == 1
 
-    with pytest.raises(InputError, match="equal score"):
-        Tokenizer.load(change(train("bpe-llama"), tmp_path / "t.model", edit))
 
-
-def test_unigram_models_are_refused(shared):
-    with pytest.raises(InputError, match="type 'unigram', which has no exact conversion"):
+def test_without_the_library_such_a_model_is_refused_in_one_line(shared, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)
+    with pytest.raises(InputError, match=r"pip install lightning-polycom\[tokenizers\]"):
         Tokenizer.load(shared / "tokenizers" / UNIGRAM)
 
 
 def test_the_original_ids_of_a_unigram_model_depend_on_rounding(shared, train):
-    """Why unigram models are refused: in long texts the pieces are not those of the best score."""
+    """Why unigram models are not converted: in long texts the pieces are not those of the best score."""
     original = sentencepiece.SentencePieceProcessor(model_file=str(train("unigram", model_type="unigram")))
     texts = dict(corpus_texts(shared, characters=400_000))["web/train.jsonl.gz"]
     words = [word for text in texts for word in text.split()]
