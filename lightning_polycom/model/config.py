@@ -1,10 +1,11 @@
 """The decoder's shape, and what follows from it: widths, parameters, FLOPs."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from lightning_polycom.activations import Activation, ActivationConfig, activation_class, build_activation
 from lightning_polycom.errors import InputError
+from lightning_polycom.model.mixture_of_experts.config import MixtureOfExpertsConfig
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class DecoderConfig:
         hidden_size: Width of the residual stream.
         num_layers: Number of blocks.
         num_heads: Query heads; the head size is hidden_size / num_heads.
-        intermediate_size: Feed-forward width of a two-matrix feed-forward. A gated activation gets two thirds of it.
+        intermediate_size: Width of a feed-forward, or of one expert, of two matrices. A gated activation gets two
+            thirds of it.
         activation: The feed-forward activation.
         num_key_value_heads: Key and value heads; default num_heads. Fewer are grouped-query attention.
         max_sequence_length: Longest context, in tokens.
@@ -43,6 +45,7 @@ class DecoderConfig:
         recompute_activation: Computes the activation's output again in the backward pass instead of keeping it for
             the down-projection: less memory by one tensor of the feed-forward's width a layer, the same gradients.
         initialization: How the weights start.
+        mixture_of_experts: Experts in place of every block's feed-forward; null is a dense decoder.
 
     Raises:
         InputError: sizes that do not fit each other.
@@ -63,6 +66,7 @@ class DecoderConfig:
     gated_size_multiple: int = 8
     recompute_activation: bool = False
     initialization: InitializationConfig = field(default_factory=InitializationConfig)
+    mixture_of_experts: MixtureOfExpertsConfig | None = None
 
     def __post_init__(self) -> None:
         for name in (
@@ -91,7 +95,7 @@ class DecoderConfig:
             raise InputError(
                 f"decoder.num_key_value_heads: {self.key_value_heads} does not divide num_heads {self.num_heads}"
             )
-        self._built_activation()  # an unknown name or option is an error here, not at the first use
+        self.build_activation()  # an unknown name or option is an error here, not at the first use
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DecoderConfig":
@@ -103,7 +107,11 @@ class DecoderConfig:
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise InputError(f"decoder: unknown keys {sorted(unknown)}; was it written by another version?")
-        nested = {"activation": ActivationConfig, "initialization": InitializationConfig}
+        nested = {
+            "activation": ActivationConfig,
+            "initialization": InitializationConfig,
+            "mixture_of_experts": MixtureOfExpertsConfig,
+        }
         return cls(**{k: nested[k](**v) if k in nested and isinstance(v, dict) else v for k, v in values.items()})
 
     @property
@@ -123,11 +131,15 @@ class DecoderConfig:
 
     @property
     def feed_forward_size(self) -> int:
-        """The feed-forward's real width: intermediate_size, or two thirds of it, rounded, if gated."""
+        """The real width of the feed-forward, or of one expert."""
+        return self.gated_width(self.intermediate_size)
+
+    def gated_width(self, intermediate_size: int) -> int:
+        """The width that two matrices' `intermediate_size` becomes: two thirds of it, rounded, if gated."""
         if not self.is_gated:
-            return self.intermediate_size
+            return intermediate_size
         multiple = self.gated_size_multiple
-        return max(multiple, round(self.intermediate_size * 2 / 3 / multiple) * multiple)
+        return max(multiple, round(intermediate_size * 2 / 3 / multiple) * multiple)
 
     @property
     def feed_forward_mismatch(self) -> float:
@@ -136,11 +148,10 @@ class DecoderConfig:
         return matrices * self.feed_forward_size / (2 * self.intermediate_size) - 1
 
     @property
-    def num_matrix_parameters(self) -> int:
-        """Parameters of the blocks' matrices and the output head: those that cost a multiply-add per token."""
-        attention = 2 * self.hidden_size * self.head_size * (self.num_heads + self.key_value_heads)
-        feed_forward = (3 if self.is_gated else 2) * self.hidden_size * self.feed_forward_size
-        return self.num_layers * (attention + feed_forward) + self.vocab_size * self.hidden_size
+    def shared_activation(self) -> ActivationConfig:
+        """The activation of a mixture's shared expert, which has no other experts to differ from."""
+        per_expert = self.activation.scope == "expert"
+        return replace(self.activation, scope="layer") if per_expert else self.activation
 
     @property
     def num_parameters(self) -> int:
@@ -148,15 +159,50 @@ class DecoderConfig:
         qk_norms = {"none": 0, "head": 2 * self.head_size}.get(
             self.qk_norm, self.head_size * (self.num_heads + self.key_value_heads)
         )
-        activation = self._built_activation().num_coefficients
-        vectors = self.num_layers * (2 * self.hidden_size + qk_norms + activation) + self.hidden_size
+        activations = self.build_activation().num_coefficients
+        if self._shared_size:
+            activations += build_activation(self.shared_activation, width=self._shared_size).num_coefficients
+        vectors = self.num_layers * (2 * self.hidden_size + qk_norms + activations) + self.hidden_size
         embedding = 0 if self.tie_embeddings else self.vocab_size * self.hidden_size
-        return self.num_matrix_parameters + vectors + embedding
+        return self._matrix_parameters(self._num_experts) + vectors + embedding
 
     @property
     def num_active_parameters(self) -> int:
         """Parameters that take part in one token's computation; all of them in a dense decoder."""
-        return self.num_parameters
+        idle = self._matrix_parameters(self._num_experts) - self._matrix_parameters(self._experts_per_token)
+        if self.activation.scope == "expert":
+            own = self.build_activation().num_coefficients // self._num_experts
+            idle += self.num_layers * (self._num_experts - self._experts_per_token) * own
+        return self.num_parameters - idle
+
+    @property
+    def num_active_matrix_parameters(self) -> int:
+        """Parameters of the matrices that one token is multiplied with: those of its experts, and the output head's."""
+        return self._matrix_parameters(self._experts_per_token)
+
+    def _matrix_parameters(self, num_experts: int) -> int:
+        """Parameters of the blocks' matrices and the output head, with `num_experts` feed-forwards in each block."""
+        attention = 2 * self.hidden_size * self.head_size * (self.num_heads + self.key_value_heads)
+        router = 0 if self.mixture_of_experts is None else self._num_experts * self.hidden_size
+        width = num_experts * self.feed_forward_size + self._shared_size
+        feed_forward = (3 if self.is_gated else 2) * self.hidden_size * width
+        return self.num_layers * (attention + router + feed_forward) + self.vocab_size * self.hidden_size
+
+    @property
+    def _num_experts(self) -> int:
+        return 1 if self.mixture_of_experts is None else self.mixture_of_experts.num_experts
+
+    @property
+    def _experts_per_token(self) -> int:
+        return 1 if self.mixture_of_experts is None else self.mixture_of_experts.experts_per_token
+
+    @property
+    def _shared_size(self) -> int:
+        """The real width of the shared expert, 0 where there is none."""
+        mixture = self.mixture_of_experts
+        if mixture is None or not mixture.shared_intermediate_size:
+            return 0
+        return self.gated_width(mixture.shared_intermediate_size)
 
     def flops_per_token(self, sequence_length: int) -> int:
         """Training FLOPs of one token, forward and backward, as PaLM counts them (appendix B).
@@ -167,17 +213,23 @@ class DecoderConfig:
         otherwise reward an activation for being expensive. `activation_flops_per_token` and
         `activation_bytes_per_token` state it apart.
         """
-        return 6 * self.num_matrix_parameters + 12 * self.num_layers * self.hidden_size * sequence_length
+        return 6 * self.num_active_matrix_parameters + 12 * self.num_layers * self.hidden_size * sequence_length
 
     @property
     def activation_flops_per_token(self) -> int:
         """Arithmetic of all layers' activations for one token, forward and backward; not in `flops_per_token`."""
-        return self.num_layers * self.feed_forward_size * self._built_activation().flops_per_element
+        return self._activation_elements * self.build_activation().flops_per_element
 
     def activation_bytes_per_token(self, element_size: int) -> int:
         """Memory traffic of all layers' fused activations for one token, for values of `element_size` bytes."""
-        elements = self.num_layers * self.feed_forward_size
-        return elements * self._built_activation().bytes_per_element(element_size)
+        return self._activation_elements * self.build_activation().bytes_per_element(element_size)
 
-    def _built_activation(self) -> Activation:
-        return build_activation(self.activation, width=self.feed_forward_size)
+    @property
+    def _activation_elements(self) -> int:
+        """Values that one token's activations take in, over all layers."""
+        return self.num_layers * (self._experts_per_token * self.feed_forward_size + self._shared_size)
+
+    def build_activation(self) -> Activation:
+        """A new activation for a block's feed-forward, or for all its experts."""
+        num_experts = None if self.mixture_of_experts is None else self.mixture_of_experts.num_experts
+        return build_activation(self.activation, width=self.feed_forward_size, num_experts=num_experts)

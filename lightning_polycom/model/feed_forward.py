@@ -1,5 +1,7 @@
 """The feed-forward layer around any activation of the registry."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -13,12 +15,19 @@ class FeedForward(nn.Module):
 
     With `recompute_activation` the activation's output is not kept for the down-projection's weight gradient but
     computed again in backward; the down-projection itself is not.
+
+    Args:
+        config: The decoder's shape.
+        shared_size: Width, as of two matrices, of a mixture's shared expert; it makes this one.
     """
 
-    def __init__(self, config: DecoderConfig):
+    def __init__(self, config: DecoderConfig, shared_size: int | None = None):
         super().__init__()
-        size = config.feed_forward_size
-        self.activation = build_activation(config.activation, width=size)
+        size, activation = config.feed_forward_size, config.activation
+        if shared_size is not None:
+            size, activation = config.gated_width(shared_size), config.shared_activation
+        self.new_activation = partial(build_activation, activation, width=size)
+        self.activation = self.new_activation()
         self.recompute_activation = config.recompute_activation
         # Those of the registry draw nothing; a user's own has to draw the same again.
         self.may_be_random = type(self.activation) not in ACTIVATIONS.values()

@@ -7,10 +7,14 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from lightning_polycom.activations import Activation, build_activation
 from lightning_polycom.model.config import DecoderConfig
 from lightning_polycom.model.decoder import Decoder
+from lightning_polycom.model.feed_forward import FeedForward
+from lightning_polycom.model.mixture_of_experts import Router
+from lightning_polycom.model.mixture_of_experts.layer import MixtureOfExperts
 from lightning_polycom.model.normalization import RMSNorm
+
+RESIDUAL_OUTPUTS = ("attention.output", "feed_forward.down", "feed_forward.shared.down")
 
 
 def initialize(decoder: Decoder, seed: int) -> None:
@@ -23,28 +27,30 @@ def initialize(decoder: Decoder, seed: int) -> None:
     for module in decoder.modules():
         if isinstance(module, RMSNorm):
             nn.init.ones_(module.weight)
-        elif isinstance(module, Activation):
-            _restart(module, decoder.config, seed)
-            settled |= {id(parameter) for parameter in module.parameters()}
+        elif isinstance(module, Router):
+            module.reset_buffers()
+        elif isinstance(module, FeedForward | MixtureOfExperts):
+            _restart(module, seed)
+            settled |= {id(parameter) for parameter in module.activation.parameters()}
     for name, parameter in decoder.named_parameters():
         if parameter.ndim >= 2 and id(parameter) not in settled:
             values = _random_matrix(parameter.shape, _deviation(name, decoder.config), decoder.config, seed, name)
             _fill(parameter, values)
 
 
-def _restart(activation: Activation, config: DecoderConfig, seed: int) -> None:
-    """Gives an activation the parameters and buffers that its class makes, whoever wrote it.
+def _restart(feed_forward: FeedForward | MixtureOfExperts, seed: int) -> None:
+    """Gives its activation the parameters and buffers that their class makes, whoever wrote it.
 
     After the meta device they hold nothing, and only the class knows what they should be.
     """
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.manual_seed(seed)
-        fresh = build_activation(config.activation, width=config.feed_forward_size)
+        fresh = feed_forward.new_activation()
         fresh.reset_parameters()  # a class may set its values there, or at once
     for name, parameter in fresh.named_parameters():
-        _fill(activation.get_parameter(name), parameter)
+        _fill(feed_forward.activation.get_parameter(name), parameter)
     for name, buffer in fresh.named_buffers():
-        _fill(activation.get_buffer(name), buffer)
+        _fill(feed_forward.activation.get_buffer(name), buffer)
 
 
 def _fill(target: Tensor, values: Tensor) -> None:
@@ -62,7 +68,7 @@ def _deviation(name: str, config: DecoderConfig) -> float:
     deviation = config.initialization.standard_deviation
     if deviation is None:
         deviation = math.sqrt(2 / (5 * config.hidden_size))
-    feeds_residual = name.endswith(("attention.output.weight", "feed_forward.down.weight"))
+    feeds_residual = name.removesuffix(".weight").endswith(RESIDUAL_OUTPUTS)
     if config.initialization.scale_residual_outputs and feeds_residual:
         deviation /= math.sqrt(2 * config.num_layers)
     return deviation

@@ -11,17 +11,18 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from lightning_polycom.activations import build_activation
 from lightning_polycom.errors import InputError
 from lightning_polycom.model import Decoder, DecoderConfig
 from lightning_polycom.model.initialization import initialize
 from lightning_polycom.model.linear_cross_entropy import read_loss
 from lightning_polycom.model.loss import LossSums
+from lightning_polycom.model.mixture_of_experts import Routing
 from lightning_polycom.training.activation_checkpointing import (
     ActivationCheckpointing,
     checkpoint_activations,
     require_known,
 )
+from lightning_polycom.training.balancing import BalancingConfig, StepRouting
 from lightning_polycom.training.compilation import compile_blocks, require_compiler, uncompiled
 from lightning_polycom.training.domain_loss import DomainLoss, loss_scalars
 from lightning_polycom.training.fit_to_data import require_vocabulary, require_window
@@ -49,6 +50,7 @@ class LanguageModel(L.LightningModule):
         activation_checkpointing: Intermediate results that backward computes again instead of keeping: `none`, those
             of every block (`full`), of every n-th block (a number), or all but matrix products and attention
             (`selective`). Less memory, more time, the same gradients.
+        balancing: What keeps the experts of a sparse decoder equally busy.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class LanguageModel(L.LightningModule):
         seed: int = 1234,
         compile: bool = True,
         activation_checkpointing: ActivationCheckpointing = "none",
+        balancing: BalancingConfig = BalancingConfig(),
     ):
         super().__init__()
         require_known(activation_checkpointing)
@@ -73,16 +76,18 @@ class LanguageModel(L.LightningModule):
                 "seed": seed,
                 "compile": compile,
                 "activation_checkpointing": activation_checkpointing,
+                "balancing": asdict(balancing),
             }
         )
         self.decoder_config, self.optimizer_config, self.schedule_config = decoder, optimizer, schedule
-        self.z_loss_weight, self.seed = z_loss_weight, seed
+        self.z_loss_weight, self.seed, self.balancing_config = z_loss_weight, seed, balancing
         self.compiled = compile  # `compile` is a method of every module
         self.activation_checkpointing = activation_checkpointing
         self.decoder: Decoder | None = None
         self._step_sums: Tensor | None = None
         self._step_targets: Tensor | None = None  # of the step in progress, where they have to be counted over ranks
         self._step_masked: int | None = None  # this rank's sequences left out of it, where any may be
+        self.step_routing = StepRouting(balancing)  # of the last step once it has ended; of a sparse decoder
 
     def configure_model(self) -> None:
         """Builds the decoder on the meta device, compiles its blocks to train, and fills it where it will live.
@@ -129,12 +134,19 @@ class LanguageModel(L.LightningModule):
         The sum is divided by the targets of the whole optimizer step. Lightning divides by the micro-batches and the
         ranks' gradients are averaged, so both factors are put back here.
         """
-        sums = self._loss(batch, self.z_loss_weight)
+        sums, routings = self._loss(batch, self.z_loss_weight)
         targets = self._num_step_targets(batch)
+        if self._step_sums is None:
+            self.step_routing = StepRouting(self.balancing_config)
         self._count(torch.stack([sums.negative_log_likelihood, sums.squared_log_normalizer]) / targets)
         if "num_masked_sequences" in batch:
             self._step_masked = (self._step_masked or 0) + batch["num_masked_sequences"]
-        return sums.total / targets * (self.trainer.accumulate_grad_batches * self.trainer.world_size)
+        micro_batches, ranks = self.trainer.accumulate_grad_batches, self.trainer.world_size
+        loss = sums.total / targets
+        if routings:
+            balance = self.step_routing.loss(routings, batch["input_ids"].numel(), ranks, self._sum_over_ranks)
+            loss = loss + balance / micro_batches
+        return loss * (micro_batches * ranks)
 
     def configure_gradient_clipping(
         self,
@@ -150,22 +162,25 @@ class LanguageModel(L.LightningModule):
         norm = norm.full_tensor() if isinstance(norm, DTensor) else norm  # collective: before any rank returns
         sums, self._step_sums, self._step_targets = self._step_sums, None, None
         masked, self._step_masked = self._step_masked, None
+        if self.decoder_config.mixture_of_experts is not None:
+            self.step_routing.move_biases(self.decoder)
+            sums = torch.cat([sums, self.step_routing.sums / self.trainer.accumulate_grad_batches])
         step = self.trainer.global_step + 1  # the one that ends now
         if step % self.trainer.log_every_n_steps:
             return
-        loss, z_loss = self.trainer.strategy.reduce(sums, reduce_op="sum").tolist()
+        loss, z_loss, *router_losses = self._sum_over_ranks(sums).tolist()
         scalars = {"train/loss": loss, "optim/lr": optimizer.param_groups[0]["lr"], "optim/grad_norm": norm.item()}
         if self.z_loss_weight > 0:
             scalars["train/z_loss"] = z_loss
+        scalars |= dict(zip(("train/load_balance_loss", "train/router_z_loss"), router_losses, strict=False))
         if masked is not None:
-            count = torch.tensor(masked, device=self.device)
-            scalars["data/masked_sequences"] = self.trainer.strategy.reduce(count, reduce_op="sum").item()
+            scalars["data/masked_sequences"] = self._sum_over_ranks(torch.tensor(masked, device=self.device)).item()
         log_scalars(self.trainer, scalars, step)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
         """Adds the batch's sums to its domain."""
         with uncompiled():  # a domain's last batch is smaller, and there are no gradients
-            sums = self._loss(batch)
+            sums, _ = self._loss(batch)
         self.domain_losses[dataloader_idx].update(sums.negative_log_likelihood, sums.num_tokens)
 
     def on_validation_epoch_end(self) -> None:
@@ -218,23 +233,28 @@ class LanguageModel(L.LightningModule):
                 f"ckpt_path: the checkpoint is of another decoder: {', '.join(differing)}; resume with its own config"
             )
 
-    def _loss(self, batch: dict[str, Any], z_loss_weight: float = 0.0) -> LossSums:
+    def _loss(self, batch: dict[str, Any], z_loss_weight: float = 0.0) -> tuple[LossSums, list[Routing]]:
         read = read_loss(batch["labels"], z_loss_weight)
-        return self.decoder(batch["input_ids"], batch.get("positions"), read=read)
+        return self.decoder(batch["input_ids"], batch.get("positions"), read=read, with_routings=True)
+
+    def _sum_over_ranks(self, tensor: Tensor) -> Tensor:
+        return self.trainer.strategy.reduce(tensor, reduce_op="sum")
 
     def _require_whole_graphs(self) -> None:
         """Refuses what cuts a compiled block in the middle of a selectively checkpointed region, which torch cannot do.
 
-        Under FSDP2 in bf16 the activations' own parameters are gathered apart, in the middle of the block.
+        Under FSDP2 in bf16 the parameters of activations and routers are gathered apart, in the middle of the block.
         """
         config, trainer = self.decoder_config, self.trainer
         is_cut = isinstance(trainer.strategy, FSDP2Strategy) and str(trainer.precision) == "bf16-mixed"
         if self.activation_checkpointing != "selective" or not is_cut:
             return
-        if build_activation(config.activation, width=config.feed_forward_size).num_coefficients:
+        sparse = config.mixture_of_experts is not None
+        if sparse or config.build_activation().num_coefficients:
+            of = "a mixture of experts" if sparse else f"{config.activation.name}, which has coefficients"
             raise InputError(
                 "model.activation_checkpointing: selective does not work with model.compile under FSDP2 in bf16-mixed "
-                f"for {config.activation.name}, which has coefficients; give full, or set model.compile to false"
+                f"for {of}; give full, or set model.compile to false"
             )
 
     def _num_step_targets(self, batch: dict[str, Any]) -> int | Tensor:
@@ -244,7 +264,7 @@ class LanguageModel(L.LightningModule):
         if self._step_targets is None:
             own = torch.tensor(batch["num_rank_targets"], device=self.device)
             # A step of end-of-text tokens only has none, and a sum of 0.
-            self._step_targets = self.trainer.strategy.reduce(own, reduce_op="sum").clamp(min=1)
+            self._step_targets = self._sum_over_ranks(own).clamp(min=1)
         return self._step_targets
 
     def _count(self, sums: Tensor) -> None:

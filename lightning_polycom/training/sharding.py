@@ -10,22 +10,24 @@ from torch.distributed.tensor import DTensor
 
 from lightning_polycom.activations import Activation
 from lightning_polycom.model import Decoder
+from lightning_polycom.model.mixture_of_experts import Router
 
 
 def shard(decoder: Decoder, mesh: DeviceMesh, precision: str) -> None:
     """Shards every block, then the rest (embedding, norm, head), over `mesh`: (shard,) or (replicate, shard).
 
     After activation checkpointing and compilation. With `precision` bf16-mixed weights are gathered and multiplied in
-    bf16 and gradients summed in fp32; the shards stay fp32. The activations' own parameters are then a group apart,
-    gathered in fp32 once a step: a coefficient of 1/3 is off by 0.2% in bf16.
+    bf16 and gradients summed in fp32; the shards stay fp32. The activations' own parameters and the routers' are then a
+    group apart, gathered in fp32 once a step: a coefficient of 1/3 is off by 0.2% in bf16, and routers choose in fp32.
     """
     policy = MixedPrecisionPolicy()
     if precision == "bf16-mixed":
         # Inputs are not cast: the rotary tables are fp32 on one device too.
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
-        activations = [m for m in decoder.modules() if isinstance(m, Activation) and any(True for _ in m.parameters())]
-        if activations:
-            fully_shard(activations, mesh=mesh, reshard_after_forward=False)
+        precise = [module for module in decoder.modules() if isinstance(module, Activation | Router)]
+        precise = [module for module in precise if any(True for _ in module.parameters())]
+        if precise:
+            fully_shard(precise, mesh=mesh, reshard_after_forward=False)
     for block in decoder.blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(decoder, mesh=mesh, mp_policy=policy)

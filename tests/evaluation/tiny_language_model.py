@@ -24,11 +24,12 @@ class TinyDecoder(Decoder):
         self.read = 0
         initialize(self, seed)
 
-    def hidden_states(self, input_ids: Tensor, *arguments: Any, **options: Any) -> Tensor:
+    def hidden_states(self, input_ids: Tensor, *arguments: Any, **options: Any) -> tuple[Tensor, list]:
         self.calls += 1
         self.read += input_ids.numel()
         self.largest = max(self.largest, input_ids.numel())
-        return self.dropout(super().hidden_states(input_ids, *arguments, **options))
+        hidden, routings = super().hidden_states(input_ids, *arguments, **options)
+        return self.dropout(hidden), routings
 
 
 class ByteTokenizer:
