@@ -223,7 +223,7 @@ def test_a_compiled_layer_is_one_graph_and_equal(scope):
 )
 def test_numbers_that_do_not_fit_are_refused(options, message):
     with pytest.raises(InputError, match=message):
-        MixtureOfExpertsConfig(**options)
+        DecoderConfig(50, 32, 1, 4, 48, mixture_of_experts=MixtureOfExpertsConfig(**options))
 
 
 def test_start_depends_on_seed_and_name_only():
