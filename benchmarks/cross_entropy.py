@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_polycom.benchmarking.live_bytes import peak_bytes
+from lightning_polycom.training.live_bytes import peak_bytes
 from lightning_polycom.benchmarking.machine import processor_name
 from lightning_polycom.model.linear_cross_entropy import chunked_linear_cross_entropy
 from lightning_polycom.model.loss import LossSums, next_token_loss

@@ -1,7 +1,7 @@
 import torch
 from torch.nn import functional as F
 
-from lightning_polycom.benchmarking.live_bytes import peak_bytes
+from lightning_polycom.training.live_bytes import peak_bytes
 
 MIB = 2**20
 
