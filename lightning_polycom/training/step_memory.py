@@ -77,7 +77,7 @@ def count_step_memory(config: DecoderConfig, step: StepShape) -> StepMemory:
         with FakeTensorMode(allow_non_fake_inputs=True), abridged_loops():
             decoder.to_empty(device="cpu")
             decoder.tie_embeddings()
-            counted = _count_second_step(decoder, step)
+            counted = _count_later_step(decoder, step)
     peak, parts = counted.peak, dict(counted.at_peak)
     if step.gradient_buckets:
         parts[BUCKETS] = sum(p.nbytes for p in decoder.parameters() if p.requires_grad)
@@ -85,19 +85,24 @@ def count_step_memory(config: DecoderConfig, step: StepShape) -> StepMemory:
     return StepMemory(peak, {kind: parts[kind] for kind in KINDS if parts.get(kind)})
 
 
-def _count_second_step(decoder: Decoder, step: StepShape) -> LiveBytes:
+def _count_later_step(decoder: Decoder, step: StepShape) -> LiveBytes:
+    """Counts the optimizer's part of a step and the next one's last micro-batch, with all that earlier ones left.
+
+    Lightning lets go of the last step's gradients between the first micro-batch's forward and backward passes; a later
+    micro-batch holds gradients throughout, and so holds at least as much.
+    """
     optimizer = build_optimizer(OptimizerConfig(), decoder)
     with _KindsOfBytes(decoder) as counted, torch.autograd.set_multithreading_enabled(False):
-        _run_micro_batch(decoder, step, counted, _nothing)  # FSDP2 makes some of its buffers in the first
-        counted.kind = MOMENTS
-        optimizer.step()
+        if step.sharded_over is None:
+            for parameter in decoder.parameters():
+                parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
+        else:
+            _run_micro_batch(decoder, step, counted, _nothing)  # FSDP2 makes some of its buffers in the first
         counted.count_gradients()
-        counted.restart()
-        for number in range(min(step.accumulation, 2)):  # a third is as the second
-            _run_micro_batch(decoder, step, counted, optimizer.zero_grad if number == 0 else _nothing)
-            counted.count_gradients()
+        counted.kind = MOMENTS
         nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
         optimizer.step()
+        _run_micro_batch(decoder, step, counted, optimizer.zero_grad if step.accumulation == 1 else _nothing)
     return counted
 
 
@@ -165,7 +170,7 @@ def _decoder(config: DecoderConfig, step: StepShape, mesh: Any) -> Decoder:
 def _run_micro_batch(
     decoder: Decoder, step: StepShape, counted: LiveBytes, before_backward: Callable[[], None]
 ) -> None:
-    """Forward and backward; Lightning lets go of the last step's gradients between the two."""
+    """Forward, `before_backward`, backward."""
 
     def read(hidden: Tensor, head: nn.Linear) -> Any:
         counted.kind = LOSS
