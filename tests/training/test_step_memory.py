@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from lightning_polycom.activations import ActivationConfig
 from lightning_polycom.model import DecoderConfig
+from lightning_polycom.training import step_memory
 from lightning_polycom.training.step_memory import KINDS, StepShape, count_step_memory
 
 ROOT = Path(__file__).parents[2]
@@ -106,6 +108,13 @@ def test_the_parts_are_what_they_say():
     bf16 = counted("polynorm", CHUNKED, {}, {"precision": "bf16-mixed"}).parts
     matrices = DecoderConfig(CHUNKED, **SIZES, activation=ActivationConfig("polynorm")).num_matrix_parameters
     assert bf16["weight copies"] == 2 * matrices
+
+
+def test_a_few_turns_of_a_loop_stand_for_all(monkeypatch):
+    case = ("polynorm_glu", CHUNKED, {"num_layers": 1}, {"precision": "bf16-mixed"})
+    abridged = counted(*case).peak
+    monkeypatch.setattr(step_memory, "abridged_loops", nullcontext)
+    assert counted(*case).peak == pytest.approx(abridged, rel=1e-4)
 
 
 def test_memory_is_saved_by_what_is_meant_to_save_it():
