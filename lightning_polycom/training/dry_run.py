@@ -19,7 +19,7 @@ from lightning_polycom.training.fit_to_data import require_vocabulary, require_w
 from lightning_polycom.training.fsdp_strategy import FSDP2Strategy
 from lightning_polycom.training.module import LanguageModel
 from lightning_polycom.training.schedules import build_schedule
-from lightning_polycom.training.step_memory import StepShape, count_step_memory
+from lightning_polycom.training.step_memory import StepShape, Uncountable, count_step_memory
 
 
 def print_plan(model: LanguageModel, data: TokenDataModule, trainer: L.Trainer) -> None:
@@ -95,12 +95,10 @@ def step_shape(model: LanguageModel, data: TokenDataModule, trainer: L.Trainer) 
 
 def _memory_row(model: LanguageModel, step: StepShape) -> str:
     """The step's peak and its parts, where the decoder can be run without values."""
-    from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
-
     try:
         memory = count_step_memory(model.decoder_config, step)
-    except (DataDependentOutputException, DynamicOutputShapeException) as error:
-        return f"not known before a run: the decoder reads values ({error.func})"
+    except Uncountable as error:
+        return f"not known before a run: the decoder needs values ({error})"
     parts = ", ".join(f"{kind} {size / 2**30:.2f}" for kind, size in memory.parts.items())
     bound = "at most " if model.compiled else ""  # compiled blocks keep less
     return f"{bound}{memory.peak / 2**30:.2f} GiB of tensors ({parts})"

@@ -55,6 +55,10 @@ class StepShape:
     gradient_buckets: bool = False
 
 
+class Uncountable(Exception):
+    """A decoder that cannot be run without values; names the operation."""
+
+
 @dataclass(frozen=True)
 class StepMemory:
     """The most bytes of tensors that are alive at once on one device, and what they are: `KINDS`, zeros left out."""
@@ -67,17 +71,23 @@ def count_step_memory(config: DecoderConfig, step: StepShape) -> StepMemory:
     """Counts a step that is not the first: moments exist, and the last step's gradients do until backward begins.
 
     Raises:
-        torch._subclasses.fake_tensor.DataDependentOutputException, DynamicOutputShapeException: the decoder reads a
-            value in its forward or backward pass.
+        Uncountable: the decoder reads a value in its forward or backward pass, or an operation cannot do without.
     """
-    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch._subclasses import fake_tensor as fake
 
     with _mesh(step) as mesh:
         decoder = _decoder(config, step, mesh)
-        with FakeTensorMode(allow_non_fake_inputs=True), abridged_loops():
-            decoder.to_empty(device="cpu")
-            decoder.tie_embeddings()
-            counted = _count_later_step(decoder, step)
+        try:
+            with fake.FakeTensorMode(allow_non_fake_inputs=True), abridged_loops():
+                decoder.to_empty(device="cpu")
+                decoder.tie_embeddings()
+                counted = _count_later_step(decoder, step)
+        except (
+            fake.DataDependentOutputException,
+            fake.DynamicOutputShapeException,
+            fake.UnsupportedOperatorException,
+        ) as error:
+            raise Uncountable(str(error.func)) from error
     peak, parts = counted.peak, dict(counted.at_peak)
     if step.gradient_buckets:
         parts[BUCKETS] = sum(p.nbytes for p in decoder.parameters() if p.requires_grad)

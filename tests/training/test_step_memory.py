@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_polycom.activations import ActivationConfig
+from lightning_polycom.activations import Activation, ActivationConfig
 from lightning_polycom.model import DecoderConfig
 from lightning_polycom.training import step_memory
 from lightning_polycom.training.step_memory import KINDS, StepShape, count_step_memory
@@ -44,6 +44,13 @@ MORE_SHARDED = {
     "sharded bf16 chunked": ("polynorm", CHUNKED, {}, {"sharded_over": 2, **BF16}),
     "ddp": ("polynorm", WHOLE, {}, {"gradient_buckets": True}),
 }
+
+
+class ReadsValues(Activation):
+    """An activation of which nothing can be counted without values."""
+
+    def forward(self, x):
+        return x * x.abs().max().item()
 
 
 def cases(usual: dict, slow: dict) -> list:
@@ -144,3 +151,10 @@ def test_the_dry_run_prints_the_peak_and_its_parts(polycom, tiny_config, monkeyp
     wrong = ("--trainer.strategy.init_args.replicate_size", 3)
     refused = polycom("fit", "--config", tiny_config, *overlay, *wrong, "--dry_run")
     assert refused.code == 2 and "replicate_size: 3 does not divide" in refused.err
+
+
+def test_the_dry_run_says_where_it_cannot_count(polycom, tiny_config, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    own = ("--model.decoder.activation.name", f"{__name__}.ReadsValues")
+    outcome = polycom("fit", "--config", tiny_config, *own, "--dry_run")
+    assert outcome.code == 0 and "not known before a run: the decoder needs values (aten." in outcome.out, outcome.err
