@@ -44,6 +44,18 @@ class Poison(L.Callback):
         return output
 
 
+class PoisonReduced(L.Callback):
+    """Multiplies the gradients of rank `rank` after they were reduced, as a device that errs would."""
+
+    def __init__(self, steps: list[int], factor: float, rank: int):
+        self.steps, self.factor, self.rank = steps, factor, rank
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        if trainer.global_step + 1 in self.steps and trainer.global_rank == self.rank:
+            for parameter in pl_module.parameters():
+                getattr(parameter.grad, "_local_tensor", parameter.grad).mul_(self.factor)
+
+
 class Undo(L.Callback):
     """Puts weights, moments and Adam's steps back to what they were before each of the optimizer steps `steps`."""
 
