@@ -7,6 +7,7 @@ from lightning_polycom.callbacks.preemption import Preemption
 from lightning_polycom.callbacks.progress import StepProgress
 from lightning_polycom.callbacks.run_record import RunRecord
 from lightning_polycom.callbacks.run_summary import RunSummary
+from lightning_polycom.callbacks.skipped_steps import SkippedSteps
 from lightning_polycom.callbacks.step_checkpoint import StepCheckpoint
 from lightning_polycom.callbacks.tensorboard_layout import TensorBoardLayout
 from lightning_polycom.callbacks.throughput import Throughput
@@ -18,6 +19,7 @@ __all__ = [
     "Preemption",
     "RunRecord",
     "RunSummary",
+    "SkippedSteps",
     "StepCheckpoint",
     "StepProgress",
     "TensorBoardLayout",

@@ -23,6 +23,7 @@ from lightning_polycom.callbacks import (
     Preemption,
     RunRecord,
     RunSummary,
+    SkippedSteps,
     StepCheckpoint,
     StepProgress,
     TensorBoardLayout,
@@ -152,7 +153,15 @@ class PolycomCLI(LightningCLI):
             folder = resolve_run_folder(settings.run, self.checkpoint, self.is_automatic, self.skipped)
             preemption = Preemption()
             callbacks = [preemption, *callbacks]  # before what would take long in the step that stops
-            callbacks += [Coefficients(), ExpertLoad(), TensorBoardLayout(), Throughput(), StepProgress(), RunSummary()]
+            callbacks += [
+                SkippedSteps(),
+                Coefficients(),
+                ExpertLoad(),
+                TensorBoardLayout(),
+                Throughput(),
+                StepProgress(),
+                RunSummary(),
+            ]
             loggers = [EventFiles(folder, self.checkpoint_step), MetricsFile(folder)]
         else:
             folder, callbacks, loggers = run_folder_of(self.checkpoint), [*callbacks, StepProgress()], False

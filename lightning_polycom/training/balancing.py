@@ -70,12 +70,13 @@ class StepRouting:
         self._add(tokens_per_expert, routing.entropy, torch.stack([balance, z_loss]).detach())
         return self.config.load_balance_loss_weight * balance + self.config.router_z_loss_weight * z_loss
 
-    def move_biases(self, decoder: Decoder) -> None:
-        """Moves the selection biases, where there are any, by the step's load."""
+    def move_biases(self, decoder: Decoder, skipped: Tensor) -> None:
+        """Moves the selection biases, where there are any, by the step's load; `skipped` is 1 to leave them, else 0."""
         routers = [module for module in decoder.modules() if isinstance(module, Router)]
+        rate = self.config.selection_bias_rate * (1 - skipped)
         for router, tokens_per_expert in zip(routers, self.tokens_per_expert, strict=True):
             if router.selection_bias is not None:
-                move_selection_bias(router.selection_bias, tokens_per_expert, self.config.selection_bias_rate)
+                move_selection_bias(router.selection_bias, tokens_per_expert, rate)
 
     def _add(self, tokens_per_expert: Tensor, entropy: Tensor, sums: Tensor) -> None:
         if self.sums is None:

@@ -1,6 +1,7 @@
 """FSDP2 as a Lightning strategy: Lightning's ModelParallelStrategy with our mesh and our checkpoints."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
@@ -27,11 +29,13 @@ class FSDP2Strategy(ModelParallelStrategy):
     Args:
         replicate_size: Copies of the sharded model (HSDP): the ranks form this many groups, each of which holds
             everything; usually the number of nodes. 1 shards over all ranks.
+        reduce_every_micro_batch: Whether gradients are reduced, and cut, after each micro-batch. If not, only after
+            the last of an optimizer step: less traffic, but every rank holds whole gradients in fp32 until then.
     """
 
-    def __init__(self, replicate_size: int = 1):
+    def __init__(self, replicate_size: int = 1, reduce_every_micro_batch: bool = True):
         super().__init__(data_parallel_size="auto", tensor_parallel_size=1)
-        self.replicate_size = replicate_size
+        self.replicate_size, self.reduce_every_micro_batch = replicate_size, reduce_every_micro_batch
         self._sharding_mesh: DeviceMesh | None = None
 
     @property
@@ -57,6 +61,21 @@ class FSDP2Strategy(ModelParallelStrategy):
         if self.replicate_size > 1:
             shape = (self.replicate_size, ranks // self.replicate_size)
             self._sharding_mesh = init_device_mesh(self.root_device.type, shape, mesh_dim_names=("replicate", "shard"))
+
+    @contextmanager
+    def block_backward_sync(self) -> Iterator[None]:
+        """Entered for every micro-batch of an optimizer step but the last."""
+        if self.reduce_every_micro_batch:
+            yield
+            return
+        sharded = [module for module in self.lightning_module.modules() if isinstance(module, FSDPModule)]
+        for module in sharded:
+            module.set_requires_gradient_sync(False, recurse=False)
+        try:
+            yield
+        finally:
+            for module in sharded:
+                module.set_requires_gradient_sync(True, recurse=False)
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """This rank's shards, by name, where they lie; tied weights are one object."""

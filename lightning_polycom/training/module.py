@@ -31,6 +31,7 @@ from lightning_polycom.training.optimizers import OptimizerConfig, build_optimiz
 from lightning_polycom.training.scalars import log_scalars
 from lightning_polycom.training.schedules import ScheduleConfig, build_schedule
 from lightning_polycom.training.sharding import reshard, shard
+from lightning_polycom.training.step_guard import SkipStepsConfig, StepGuard, over_ranks
 
 # fp16 would need its gradients unscaled before they are clipped.
 PRECISIONS = ("32-true", "bf16-mixed")
@@ -51,6 +52,7 @@ class LanguageModel(L.LightningModule):
             of every block (`full`), of every n-th block (a number), or all but matrix products and attention
             (`selective`). Less memory, more time, the same gradients.
         balancing: What keeps the experts of a sparse decoder equally busy.
+        skip_steps: Which optimizer steps are not applied, and how many of them stop the run.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class LanguageModel(L.LightningModule):
         compile: bool = True,
         activation_checkpointing: ActivationCheckpointing = "none",
         balancing: BalancingConfig = BalancingConfig(),
+        skip_steps: SkipStepsConfig = SkipStepsConfig(),
     ):
         super().__init__()
         require_known(activation_checkpointing)
@@ -77,12 +80,14 @@ class LanguageModel(L.LightningModule):
                 "compile": compile,
                 "activation_checkpointing": activation_checkpointing,
                 "balancing": asdict(balancing),
+                "skip_steps": asdict(skip_steps),
             }
         )
         self.decoder_config, self.optimizer_config, self.schedule_config = decoder, optimizer, schedule
         self.z_loss_weight, self.seed, self.balancing_config = z_loss_weight, seed, balancing
         self.compiled = compile  # `compile` is a method of every module
         self.activation_checkpointing = activation_checkpointing
+        self.step_guard = StepGuard(skip_steps)
         self.decoder: Decoder | None = None
         self._step_sums: Tensor | None = None
         self._step_targets: Tensor | None = None  # of the step in progress, where they have to be counted over ranks
@@ -154,8 +159,9 @@ class LanguageModel(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips the global norm; logs it as it was before, with the step's loss, at the trainer's interval.
+        """Clips the global norm and has the step judged; logs the norm before and the loss at the trainer's interval.
 
+        A fused optimizer takes `found_inf` from the device: at 1 it leaves weights, moments and its step as they are.
         Replaces Lightning's own, which refuses a fused optimizer under mixed precision.
         """
         norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
@@ -163,12 +169,15 @@ class LanguageModel(L.LightningModule):
         sums, self._step_sums, self._step_targets = self._step_sums, None, None
         masked, self._step_masked = self._step_masked, None
         if self.decoder_config.mixture_of_experts is not None:
-            self.step_routing.move_biases(self.decoder)
             sums = torch.cat([sums, self.step_routing.sums / self.trainer.accumulate_grad_batches])
         step = self.trainer.global_step + 1  # the one that ends now
+        sums, norm = over_ranks(sums, norm, self.trainer.world_size)
+        optimizer.found_inf = self.step_guard.judge(sums[0], norm, step)
+        if self.decoder_config.mixture_of_experts is not None:
+            self.step_routing.move_biases(self.decoder, optimizer.found_inf)
         if step % self.trainer.log_every_n_steps:
             return
-        loss, z_loss, *router_losses = self._sum_over_ranks(sums).tolist()
+        loss, z_loss, *router_losses = sums.tolist()
         scalars = {"train/loss": loss, "optim/lr": optimizer.param_groups[0]["lr"], "optim/grad_norm": norm.item()}
         if self.z_loss_weight > 0:
             scalars["train/z_loss"] = z_loss
@@ -218,6 +227,10 @@ class LanguageModel(L.LightningModule):
         if self.trainer.global_step >= self.trainer.max_steps > 0:
             self.trainer.should_stop = True
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what steps are judged by."""
+        checkpoint["step_guard"] = self.step_guard.state_dict()
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another decoder, naming what differs."""
         theirs = _flat(asdict(DecoderConfig.from_dict(checkpoint["hyper_parameters"]["decoder"])))
@@ -232,6 +245,7 @@ class LanguageModel(L.LightningModule):
             raise InputError(
                 f"ckpt_path: the checkpoint is of another decoder: {', '.join(differing)}; resume with its own config"
             )
+        self.step_guard.load_state_dict(checkpoint.get("step_guard", {}))
 
     def _loss(self, batch: dict[str, Any], z_loss_weight: float = 0.0) -> tuple[LossSums, list[Routing]]:
         read = read_loss(batch["labels"], z_loss_weight)

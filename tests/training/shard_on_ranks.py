@@ -88,7 +88,7 @@ def train(decoder: Decoder, parts: list[torch.Tensor], factor: int, precision: s
                 loss = loss + step.loss(routings, part[:, 1:].numel(), factor, sum_over if factor > 1 else torch.clone)
             (loss * factor).backward()
             if routings:
-                step.move_biases(decoder)
+                step.move_biases(decoder, torch.zeros(()))
             total += loss.detach()
         gradients = gradients or {n: full(p.grad).clone() for n, p in decoder.named_parameters() if p.requires_grad}
         norms.append(full(torch.nn.utils.clip_grad_norm_(decoder.parameters(), 0.5)).item())

@@ -34,10 +34,10 @@ def max_load_over_mean(tokens_per_expert: Tensor) -> Tensor:
     return tokens_per_expert.amax(-1) / tokens_per_expert.float().mean(-1)
 
 
-def move_selection_bias(bias: Tensor, tokens_per_expert: Tensor, rate: float) -> None:
+def move_selection_bias(bias: Tensor, tokens_per_expert: Tensor, rate: float | Tensor) -> None:
     """Adds `rate` to the bias of experts below the mean load and takes it from those above, in place.
 
     Auxiliary-loss-free balancing (arXiv 2408.15664, algorithm 1). (..., num_experts) both.
     """
     mean = tokens_per_expert.float().mean(-1, keepdim=True)
-    bias.add_((mean - tokens_per_expert).sign(), alpha=rate)
+    bias.add_(rate * (mean - tokens_per_expert).sign())
