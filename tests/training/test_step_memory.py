@@ -11,6 +11,7 @@ import pytest
 
 from lightning_polycom.activations import Activation, ActivationConfig
 from lightning_polycom.model import DecoderConfig
+from lightning_polycom.model.mixture_of_experts import MixtureOfExpertsConfig
 from lightning_polycom.training import step_memory
 from lightning_polycom.training.step_memory import KINDS, StepShape, count_step_memory
 
@@ -33,6 +34,10 @@ MORE_CASES = {
     "swiglu chunked z-loss bf16": ("swiglu", CHUNKED, {}, {**BF16, "z_loss_weight": 1e-4}),
     "polynorm every second, recomputed, tied": (
         "polynorm", WHOLE, {"recompute_activation": True, "tie_embeddings": True}, {"activation_checkpointing": 2},
+    ),
+    "polynorm sparse bf16": (
+        "polynorm", WHOLE, {"mixture_of_experts": {"num_experts": 8, "experts_per_token": 2}, "intermediate_size": 512},
+        BF16,
     ),
     "swiglu tied bf16 accumulated": ("swiglu", WHOLE, {"tie_embeddings": True}, {**BF16, "accumulation": 2}),
 }  # fmt: skip
@@ -60,7 +65,10 @@ def cases(usual: dict, slow: dict) -> list:
 
 
 def counted(activation: str, vocabulary: int, decoder: dict, step: dict, micro_batch_size: int = 4):
-    config = DecoderConfig(vocabulary, **{**SIZES, **decoder}, activation=ActivationConfig(activation))
+    sizes = {**SIZES, **decoder}
+    if "mixture_of_experts" in sizes:
+        sizes["mixture_of_experts"] = MixtureOfExpertsConfig(**sizes["mixture_of_experts"])
+    config = DecoderConfig(vocabulary, **sizes, activation=ActivationConfig(activation))
     return count_step_memory(config, StepShape(micro_batch_size, 256, **step))
 
 
@@ -113,7 +121,7 @@ def test_the_parts_are_what_they_say():
     assert [found.parts[kind] for kind in ("weights", "gradients", "DDP's buckets")] == [weights] * 3
     assert 0 <= found.parts["optimizer moments"] - 2 * weights < 1000
     bf16 = counted("polynorm", CHUNKED, {}, {"precision": "bf16-mixed"}).parts
-    matrices = DecoderConfig(CHUNKED, **SIZES, activation=ActivationConfig("polynorm")).num_matrix_parameters
+    matrices = DecoderConfig(CHUNKED, **SIZES, activation=ActivationConfig("polynorm")).num_active_matrix_parameters
     assert bf16["weight copies"] == 2 * matrices
 
 
