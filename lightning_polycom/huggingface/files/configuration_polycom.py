@@ -9,7 +9,12 @@ class PolycomConfig(PretrainedConfig):
     Args:
         activation: `name` and options of the feed-forward's activation; see activations_polycom.py.
         qk_norm: RMSNorm on queries and keys: `none`, over each `head`, or over the whole `width`.
-        intermediate_size: The feed-forward's real width, gated or not.
+        intermediate_size: The real width of the feed-forward, or of one expert, gated or not.
+        num_experts: Experts of a layer in place of its feed-forward; 0 for none.
+        num_experts_per_tok: Experts that each token goes to.
+        norm_topk_prob: Whether a token's weights are divided by their sum.
+        shared_expert_intermediate_size: Real width of an expert that every token goes to as well; 0 for none.
+        selection_bias: Whether each expert has a number that is added to its probability where experts are chosen.
     """
 
     model_type = "polycom"
@@ -28,6 +33,11 @@ class PolycomConfig(PretrainedConfig):
         rms_norm_eps: float = 1e-5,
         qk_norm: str = "none",
         activation: dict | None = None,
+        num_experts: int = 0,
+        num_experts_per_tok: int = 0,
+        norm_topk_prob: bool = False,
+        shared_expert_intermediate_size: int = 0,
+        selection_bias: bool = False,
         initializer_range: float = 0.02,
         use_cache: bool = True,
         bos_token_id: int | None = None,
@@ -48,6 +58,11 @@ class PolycomConfig(PretrainedConfig):
         self.rms_norm_eps = rms_norm_eps
         self.qk_norm = qk_norm
         self.activation = activation or {"name": "polynorm"}
+        self.num_experts = num_experts
+        self.num_experts_per_tok = num_experts_per_tok
+        self.norm_topk_prob = norm_topk_prob
+        self.shared_expert_intermediate_size = shared_expert_intermediate_size
+        self.selection_bias = selection_bias
         self.initializer_range = initializer_range
         self.use_cache = use_cache
         kwargs.pop("head_dim", None)  # follows from the sizes
