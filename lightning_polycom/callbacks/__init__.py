@@ -2,6 +2,7 @@
 
 from lightning_polycom.callbacks.coefficients import Coefficients
 from lightning_polycom.callbacks.downstream_evaluation import DownstreamEvaluation
+from lightning_polycom.callbacks.expert_load import ExpertLoad
 from lightning_polycom.callbacks.preemption import Preemption
 from lightning_polycom.callbacks.progress import StepProgress
 from lightning_polycom.callbacks.run_record import RunRecord
@@ -13,6 +14,7 @@ from lightning_polycom.callbacks.throughput import Throughput
 __all__ = [
     "Coefficients",
     "DownstreamEvaluation",
+    "ExpertLoad",
     "Preemption",
     "RunRecord",
     "RunSummary",

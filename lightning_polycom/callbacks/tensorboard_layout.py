@@ -3,11 +3,12 @@
 import lightning as L
 
 from lightning_polycom.callbacks.coefficients import coefficient_scalars
+from lightning_polycom.callbacks.expert_load import is_sparse
 from lightning_polycom.training.scalars import EventFiles
 
 
 class TensorBoardLayout(L.Callback):
-    """Asks TensorBoard for one page with what a run is watched for: losses, coefficients, tasks, speed.
+    """Asks TensorBoard for one page with what a run is watched for: losses, coefficients, experts, tasks, speed.
 
     Every chart holds all domains, layers or tasks of its kind, chosen by a regular expression over the tags.
     """
@@ -29,6 +30,13 @@ def layout(pl_module: L.LightningModule) -> dict[str, dict[str, list]]:
             "held out, by domain (bits per byte)": [r"val/.*/bits_per_byte"],
         },
         "learned coefficients, all layers": {kind: [rf"activation/\d+/{kind}"] for kind in kinds},
+        "experts, all layers": {
+            "busiest over mean": [r"moe/\d+/max_load_over_mean"],
+            "router entropy (nats)": [r"moe/\d+/router_entropy"],
+            "load-balance loss": [r"train/load_balance_loss"],
+        }
+        if is_sparse(pl_module)
+        else {},
         "downstream": {"accuracy": [r"eval/.*/acc(_norm)?$"], "bits per byte": [r"eval/.*/bits_per_byte"]},
         "speed": {"tokens per second": [r"throughput/tokens_per_second"], "gradient norm": [r"optim/grad_norm"]},
     }

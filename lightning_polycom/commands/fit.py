@@ -19,6 +19,7 @@ from rich.console import Console
 from lightning_polycom.callbacks import (
     Coefficients,
     DownstreamEvaluation,
+    ExpertLoad,
     Preemption,
     RunRecord,
     RunSummary,
@@ -151,7 +152,7 @@ class PolycomCLI(LightningCLI):
             folder = resolve_run_folder(settings.run, self.checkpoint, self.is_automatic, self.skipped)
             preemption = Preemption()
             callbacks = [preemption, *callbacks]  # before what would take long in the step that stops
-            callbacks += [Coefficients(), TensorBoardLayout(), Throughput(), StepProgress(), RunSummary()]
+            callbacks += [Coefficients(), ExpertLoad(), TensorBoardLayout(), Throughput(), StepProgress(), RunSummary()]
             loggers = [EventFiles(folder, self.checkpoint_step), MetricsFile(folder)]
         else:
             folder, callbacks, loggers = run_folder_of(self.checkpoint), [*callbacks, StepProgress()], False

@@ -95,6 +95,8 @@ class DecoderConfig:
             raise InputError(
                 f"decoder.num_key_value_heads: {self.key_value_heads} does not divide num_heads {self.num_heads}"
             )
+        if self.mixture_of_experts is not None:
+            self.mixture_of_experts.check()
         self.build_activation()  # an unknown name or option is an error here, not at the first use
 
     @classmethod

@@ -8,6 +8,7 @@ from torch import nn
 
 from lightning_polycom.activations import Activation
 from lightning_polycom.errors import InputError
+from lightning_polycom.model.normalization import RMSNorm
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,8 @@ class OptimizerConfig:
         learning_rate: Peak learning rate.
         betas: Decay rates of the two moments.
         eps: Added to the root of the second moment.
-        weight_decay: On matrices only; norms, biases and activation coefficients are exempt.
+        weight_decay: On matrices only; activation coefficients are always exempt.
+        decay_norms: Weight decay on the norms' gains too, as in OLMoE.
 
     Raises:
         InputError: a value that AdamW cannot use.
@@ -28,6 +30,7 @@ class OptimizerConfig:
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = 1e-8
     weight_decay: float = 0.1
+    decay_norms: bool = False
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "eps", "weight_decay"):
@@ -37,15 +40,18 @@ class OptimizerConfig:
             raise InputError(f"optimizer.betas: found {list(self.betas)}; both must be in [0, 1)")
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
+def parameter_groups(module: nn.Module, weight_decay: float, decay_norms: bool = False) -> list[dict]:
     """Matrices with weight decay; one-dimensional parameters and the activations' own, of any shape, without.
+
+    With `decay_norms` the gains of norms have it too.
 
     A third group, with the key `learning_rate_multiplier`, for each multiplier that activations ask for besides 1.
     """
     multipliers = activation_multipliers(module)
     trained = [p for p in module.parameters() if p.requires_grad]
     ordinary = [p for p in trained if multipliers.get(id(p), 1.0) == 1.0]
-    decayed = [p for p in ordinary if p.ndim >= 2 and id(p) not in multipliers]
+    gains = {id(m.weight) for m in module.modules() if decay_norms and isinstance(m, RMSNorm)}
+    decayed = [p for p in ordinary if (p.ndim >= 2 and id(p) not in multipliers) or id(p) in gains]
     taken = {id(p) for p in decayed}
     groups = [
         {"params": decayed, "weight_decay": weight_decay},
@@ -66,7 +72,7 @@ def activation_multipliers(module: nn.Module) -> dict[int, float]:
 
 def build_optimizer(config: OptimizerConfig, module: nn.Module) -> torch.optim.AdamW:
     """Fused AdamW over the module's parameter groups; a schedule that scales each group keeps their ratio."""
-    groups = parameter_groups(module, config.weight_decay)
+    groups = parameter_groups(module, config.weight_decay, config.decay_norms)
     for group in groups:
         group["lr"] = config.learning_rate * group.get("learning_rate_multiplier", 1.0)
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)

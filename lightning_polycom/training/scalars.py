@@ -6,15 +6,19 @@ import time
 from argparse import Namespace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_polycom.atomic import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def log_scalars(trainer: L.Trainer, scalars: dict[str, float], step: int | None = None) -> None:
@@ -62,6 +66,16 @@ class EventFiles(TensorBoardLogger):
         """Writes the charts of the Custom Scalars page."""
         self._open()
         self.experiment.add_custom_scalars(layout)
+
+    @rank_zero_only
+    def write_figure(self, tag: str, figure: "Figure", step: int) -> None:
+        """Writes a picture."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        self._open()
+        self.experiment.add_image(tag, np.asarray(canvas.buffer_rgba())[..., :3], step, dataformats="HWC")
 
     def save(self) -> None:
         """Flushes what was written."""

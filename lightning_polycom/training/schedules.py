@@ -12,11 +12,12 @@ class ScheduleConfig:
     """Linear warm-up, then a plateau or a decay to `final_fraction` of the peak. Lengths in steps or in tokens.
 
     Args:
-        name: `cosine` decays from the end of warm-up to the end of training; `wsd` (warm-up, stable, decay) stays at
-            the peak and decays linearly over the last steps; `constant` stays at the peak.
+        name: `cosine` decays from the end of warm-up on; `wsd` (warm-up, stable, decay) stays at the peak and decays
+            linearly over the last steps; `constant` stays at the peak.
         warmup_steps: Steps of linear warm-up.
         warmup_tokens: The same in tokens; give one of the two.
-        decay_steps: Length of wsd's decay in steps. Default: a fifth of the training steps.
+        decay_steps: Length of the decay in steps. Default: for cosine all after warm-up, for wsd a fifth of training.
+            A cosine may be longer than the run, which then ends before the bottom.
         decay_tokens: The same in tokens; give one of the two.
         final_fraction: Learning rate at the end, as a fraction of the peak.
 
@@ -56,7 +57,7 @@ class Schedule:
         if self.name == "constant":
             return 1.0
         start = self.warmup_steps if self.name == "cosine" else self.total_steps - self.decay_steps
-        progress = min(1.0, max(0.0, (step - start) / max(1, self.total_steps - start)))
+        progress = min(1.0, max(0.0, (step - start) / max(1, self.decay_steps)))
         falling = 0.5 * (1 + math.cos(math.pi * progress)) if self.name == "cosine" else 1 - progress
         return self.final_fraction + (1 - self.final_fraction) * falling
 
@@ -68,7 +69,8 @@ def build_schedule(config: ScheduleConfig, total_steps: int, tokens_per_step: in
         InputError: both units given for one length, warm-up and decay longer than the run, or no known end.
     """
     warmup = _steps("warmup", config.warmup_steps, config.warmup_tokens, tokens_per_step, 0)
-    decay = _steps("decay", config.decay_steps, config.decay_tokens, tokens_per_step, total_steps // 5)
+    usual = total_steps // 5 if config.name == "wsd" else total_steps - warmup
+    decay = _steps("decay", config.decay_steps, config.decay_tokens, tokens_per_step, usual)
     if config.name != "constant" and total_steps < 1:
         raise InputError(
             f"schedule.name: '{config.name}' must know where training ends; set trainer.max_steps or data.max_tokens"

@@ -18,7 +18,9 @@ from lightning_polycom.activations import ACTIVATIONS, ActivationConfig
 from lightning_polycom.model import Decoder, DecoderConfig
 from lightning_polycom.model.initialization import initialize
 from lightning_polycom.model.loss import next_token_loss
+from lightning_polycom.model.mixture_of_experts import MixtureOfExpertsConfig
 from lightning_polycom.training.activation_checkpointing import checkpoint_activations
+from lightning_polycom.training.balancing import BalancingConfig, StepRouting
 from lightning_polycom.training.optimizers import OptimizerConfig, build_optimizer
 from lightning_polycom.training.sharding import shard, whole
 
@@ -37,14 +39,24 @@ CASES = {
     "polynorm accumulated": ({"name": "polynorm"}, {"accumulation": True}),
     "polynorm bf16": ({"name": "polynorm"}, {"precision": "bf16-mixed", "checkpointing": "full"}),
     "swiglu bf16": ({"name": "swiglu"}, {"precision": "bf16-mixed"}),
+    # A rank's tokens leave at least 4 of 16 experts without any.
+    "mixture with idle experts": ({"name": "swiglu"}, {"mixture": (16, 1), "checkpointing": "selective"}),
+    "mixture per expert": (
+        {"name": "polynorm", "scope": "expert"}, {"mixture": (6, 2, True, 16, True), "checkpointing": "full"},
+    ),
+    "mixture bf16": ({"name": "polynorm"}, {"mixture": (4, 2), "precision": "bf16-mixed"}),
 }  # fmt: skip
-SOME = ("polynorm", "polyrelu per channel, sigmoid, multiplier", "swiglu, selective", "polynorm bf16")
+SOME = (
+    "mixture with idle experts", "mixture per expert", "mixture bf16",
+    "polynorm", "polyrelu per channel, sigmoid, multiplier", "swiglu, selective", "polynorm bf16",
+)  # fmt: skip
 
 
 def build(activation: dict, options: dict, mesh=None) -> Decoder:
     config = DecoderConfig(
         50, 16, 3, 2, 24, ActivationConfig(**activation), tie_embeddings=options.get("tie_embeddings", False),
         recompute_activation=options.get("recompute", False),
+        mixture_of_experts=MixtureOfExpertsConfig(*options["mixture"]) if "mixture" in options else None,
     )  # fmt: skip
     with torch.device("meta"):
         decoder = Decoder(config)
@@ -69,17 +81,27 @@ def train(decoder: Decoder, parts: list[torch.Tensor], factor: int, precision: s
         total = torch.zeros(())
         for part in parts:
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
-                logits = decoder(part[:, :-1])
+                logits, routings = decoder(part[:, :-1], with_routings=True)
             loss = next_token_loss(logits, part[:, 1:]).total / (SEQUENCES * LENGTH)
+            if routings:
+                step = StepRouting(BalancingConfig(0.1, 0.1))
+                loss = loss + step.loss(routings, part[:, 1:].numel(), factor, sum_over if factor > 1 else torch.clone)
             (loss * factor).backward()
+            if routings:
+                step.move_biases(decoder)
             total += loss.detach()
         gradients = gradients or {n: full(p.grad).clone() for n, p in decoder.named_parameters() if p.requires_grad}
         norms.append(full(torch.nn.utils.clip_grad_norm_(decoder.parameters(), 0.5)).item())
         optimizer.step()
         optimizer.zero_grad()
         losses.append(total)
-    weights = {name: full(parameter).detach() for name, parameter in decoder.named_parameters()}
+    weights = {name: full(value).detach().float() for name, value in decoder.state_dict().items()}
     return {"losses": torch.stack(losses), "norms": torch.tensor(norms), "gradients": gradients, "weights": weights}
+
+
+def sum_over(tensor: torch.Tensor) -> torch.Tensor:
+    torch.distributed.all_reduce(tensor)
+    return tensor
 
 
 def far(one: dict, other: dict) -> float:
@@ -98,7 +120,7 @@ def compare(activation: dict, options: dict, mesh, rank: int, world_size: int) -
     own = ids.chunk(world_size)[rank]
     parts = list(own.split(1)) if options.get("accumulation") else [own]
     dtypes = {}
-    cut.blocks[0].feed_forward.down.register_forward_pre_hook(
+    cut.blocks[0].feed_forward.activation.register_forward_pre_hook(
         lambda *_: dtypes.update({n: str(p.dtype) for n, p in cut.blocks[0].feed_forward.named_parameters()})
     )
     one, many = train(alone, [ids], 1, precision), train(cut, parts, world_size, precision)

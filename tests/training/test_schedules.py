@@ -20,6 +20,13 @@ def test_cosine_rises_linearly_and_falls_to_the_final_fraction():
     assert all(a >= b for a, b in itertools.pairwise(values[10:]))
 
 
+def test_a_cosine_may_be_longer_than_the_run_or_end_before_it():
+    long = factors(ScheduleConfig("cosine", warmup_steps=10, decay_steps=180, final_fraction=0.1))
+    assert long[100] == pytest.approx(0.55)
+    short = factors(ScheduleConfig("cosine", warmup_tokens=100, decay_tokens=450, final_fraction=0.1))
+    assert short[55:] == pytest.approx([0.1] * 46) and short[32] > 0.5
+
+
 def test_wsd_stays_then_decays_linearly():
     values = factors(ScheduleConfig("wsd", warmup_steps=5, decay_steps=20, final_fraction=0.0))
     assert values[5:81] == pytest.approx([1.0] * 76)

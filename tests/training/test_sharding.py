@@ -41,8 +41,11 @@ def test_sharded_training_equals_training_whole(tmp_path, world_size, names):
             bounds = {"losses": 4e-6, "norms": 2e-5 * 2, "gradients": 2e-5, "weights": 2e-3, "coefficients": 2e-4}
             if "bf16" in name:  # what is summed in bf16 differs with the batch
                 bounds = {"losses": 5e-3, "norms": 5e-2, "gradients": 0.2}
-                assert found["dtypes"]["up.weight"] == "torch.bfloat16"
-                assert {v for k, v in found["dtypes"].items() if "activation" in k} <= {"torch.float32"}
+                if "mixture" in name:  # and a token near the border may go to another expert
+                    bounds = {"losses": 1e-2, "norms": 0.2}
+                assert found["dtypes"]["up" if "mixture" in name else "up.weight"] == "torch.bfloat16"
+                precise = {v for k, v in found["dtypes"].items() if "activation" in k or "router" in k}
+                assert precise <= {"torch.float32"}
             # Adam divides by the root of tiny second moments, so that weights differ more than gradients.
             for what, bound in bounds.items():
                 assert found[what] < bound, (name, what, found[what])

@@ -17,9 +17,6 @@ class MixtureOfExpertsConfig:
             through; 0 is none.
         selection_bias: Whether each expert has a number that is added to its probability where experts are chosen,
             and only there. It is no parameter: training moves it against the load (`model.balancing`).
-
-    Raises:
-        InputError: numbers that do not fit each other.
     """
 
     num_experts: int
@@ -28,7 +25,12 @@ class MixtureOfExpertsConfig:
     shared_intermediate_size: int = 0
     selection_bias: bool = False
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Looks at the numbers when they are a decoder's; the command line would bury an error at construction.
+
+        Raises:
+            InputError: numbers that do not fit each other.
+        """
         where = "decoder.mixture_of_experts"
         if self.num_experts < 1:
             raise InputError(f"{where}.num_experts: found {self.num_experts}; it must be at least 1")

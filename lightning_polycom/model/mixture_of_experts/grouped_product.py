@@ -20,7 +20,7 @@ def grouped_linear(x: Tensor, weight: Tensor, offsets: Tensor) -> Tensor:
     autocast says the dtype, otherwise the inputs' own.
     """
     device = x.device.type
-    if torch.is_autocast_enabled(device):
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):  # the meta device has none
         dtype = torch.get_autocast_dtype(device)
         x, weight = x.to(dtype), weight.to(dtype)
     return grouped_rows(x, weight.transpose(1, 2), offsets)
@@ -75,10 +75,11 @@ grouped_rows.register_autograd(_differentiate, setup_context=_keep_for_backward)
 def _is_grouped_by_torch(*factors: Tensor) -> bool:
     """Whether torch groups the products; else each expert's are computed in turn, and the offsets are read for that.
 
-    torch groups fp32, fp16 and bf16 on a CPU and bf16 on a GPU, with rows that start at multiples of 16 bytes.
+    torch groups fp32, fp16 and bf16 on a CPU and bf16 on a GPU, if there are rows, and each starts at a multiple of 16
+    bytes.
     """
     dtypes = (torch.float32, torch.float16, torch.bfloat16) if factors[0].device.type == "cpu" else (torch.bfloat16,)
-    return factors[0].dtype in dtypes and all(_is_aligned(factor) for factor in factors)
+    return factors[0].dtype in dtypes and all(factor.numel() and _is_aligned(factor) for factor in factors)
 
 
 def _is_aligned(factor: Tensor) -> bool:
