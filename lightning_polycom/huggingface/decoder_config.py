@@ -93,12 +93,14 @@ def _mixture(path: Path, values: dict[str, Any]) -> dict[str, Any]:
     for key in switches.values():
         if not isinstance(values.get(key, False), bool):
             raise InputError(f"import: {path} has {key} {values[key]!r}; it must be true or false")
+    sizes = {
+        "num_experts": "num_experts",
+        "experts_per_token": "num_experts_per_tok",
+        "shared_intermediate_size": "shared_expert_intermediate_size",
+    }
+    given = {"shared_expert_intermediate_size": 0} | values
     return {
-        "num_experts": _number(path, values, "num_experts", int),
-        "experts_per_token": _number(path, values, "num_experts_per_tok", int),
-        "shared_intermediate_size": _number(
-            path, {"shared_expert_intermediate_size": 0} | values, "shared_expert_intermediate_size", int
-        ),
+        **{ours: _number(path, given, theirs, int) for ours, theirs in sizes.items()},
         **{ours: values.get(theirs, False) for ours, theirs in switches.items()},
     }
 

@@ -73,6 +73,7 @@ def _record(config: DecoderConfig, tokenizer: Tokenizer, source: Path, data_fold
         "tokenizer": {"eos_token": tokenizer.eos_token, "sha256": tokenizer.fingerprint},
         "activation": config.activation.name,
         "num_parameters": config.num_parameters,
+        "num_active_parameters": config.num_active_parameters,
     }
 
 

@@ -1,6 +1,7 @@
 """Sparse decoders out to a class of transformers or our own files, and back; OLMoE folders in."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,14 +11,19 @@ from tiny_exports import loaded, sparse, tiny, token_ids
 from lightning_polycom.activations import ActivationConfig
 from lightning_polycom.checkpoints import load_decoder
 from lightning_polycom.errors import InputError
+from lightning_polycom.huggingface.decoder_config import decoder_config
 from lightning_polycom.huggingface.export import export_checkpoint
 from lightning_polycom.huggingface.import_ import import_folder
 from lightning_polycom.huggingface.options import ExportOptions
+from lightning_polycom.model.mixture_of_experts import MixtureOfExpertsConfig
 from lightning_polycom.model.mixture_of_experts.balance import load_balance_loss
 from lightning_polycom.model.mixture_of_experts.routing import count
 
 PER_EXPERT = ActivationConfig("polynorm", scope="expert")
 SHARED = {"shared_intermediate_size": 24}
+EXPERTS = {"num_experts": 5, "num_experts_per_tok": 3, "pad_token_id": None}
+"""Options of a folder that transformers saves."""
+
 STOCK = [
     sparse(),
     sparse("geglu", {"num_key_value_heads": 2, "tie_embeddings": True}, normalize_weights=True),
@@ -152,7 +158,21 @@ def test_a_folder_that_transformers_saved(tmp_path, prepared, options, fused):
         torch.testing.assert_close(loaded(tmp_path / "out")(token_ids()).logits, model(token_ids()).logits)
 
 
-EXPERTS = {"num_experts": 5, "num_experts_per_tok": 3, "pad_token_id": None}
+RELEASED = {
+    "architectures": ["OlmoeForCausalLM"], "attention_bias": False, "clip_qkv": None, "hidden_act": "silu",
+    "hidden_size": 2048, "intermediate_size": 1024, "max_position_embeddings": 4096, "norm_topk_prob": False,
+    "num_attention_heads": 16, "num_experts": 64, "num_experts_per_tok": 8, "num_hidden_layers": 16,
+    "num_key_value_heads": 16, "rms_norm_eps": 1e-05, "rope_scaling": None, "rope_theta": 10000.0,
+    "tie_word_embeddings": False, "vocab_size": 50304,
+}  # fmt: skip
+"""The shape of allenai/OLMoE-1B-7B-0924."""
+
+
+def test_the_released_shape_has_the_published_numbers_of_parameters():
+    config = decoder_config(Path("config.json"), RELEASED)
+    assert config.num_parameters == 6_919_161_856
+    assert config.num_active_parameters == config.num_parameters - 16 * 56 * 3 * 2048 * 1024
+    assert config.mixture_of_experts == MixtureOfExpertsConfig(64, 8) and config.feed_forward_size == 1024
 
 
 def test_the_balance_loss_of_a_layer_is_that_of_transformers(tmp_path, prepared):
