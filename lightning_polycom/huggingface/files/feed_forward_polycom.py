@@ -92,6 +92,6 @@ class PolycomSparseMLP(nn.Module):
         for expert in chosen.unique().tolist():
             rows, places = (chosen == expert).nonzero(as_tuple=True)
             found = self.experts[expert](tokens[rows], self.act_fn, *([expert] if self.per_expert else []))
-            y.index_add_(0, rows, found * weights[rows, places, None])
+            y.index_add_(0, rows, (found * weights[rows, places, None]).to(y.dtype))
         y = y.to(x.dtype).view_as(x)
         return y if self.shared_expert is None else y + self.shared_expert(x)
