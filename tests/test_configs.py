@@ -34,3 +34,15 @@ def test_dense_1b_has_the_papers_size_in_every_arm(polycom, name):
     assert outcome.code == 0, outcome.err
     assert "1,345,4" in outcome.out or "1,345,3" in outcome.out
     assert ("width 5504" if ACTIVATIONS[name].gated else "width 8256") in outcome.out
+
+
+@pytest.mark.parametrize("name", ["polynorm", "swiglu"])
+def test_moe_1b_7b_has_the_papers_size_in_both_arms(polycom, name):
+    outcome = polycom(
+        "fit", "--config", ROOT / "configs/moe_1b_7b.yaml", "--dry_run", "--model.decoder.activation.name", name,
+        "--trainer.accelerator", "cpu",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    assert "6,919,161,9" in outcome.out or "6,919,161,8" in outcome.out
+    assert "1,282,017,3" in outcome.out or "1,282,017,2" in outcome.out
+    assert ("width 1024" if name == "swiglu" else "width 1536") in outcome.out

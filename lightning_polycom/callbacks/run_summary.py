@@ -78,8 +78,9 @@ def _cost_line(trainer: L.Trainer, pl_module: L.LightningModule) -> str:
     config = pl_module.decoder_config
     speed = next((c.tokens_per_second for c in trainer.callbacks if isinstance(c, Throughput)), 0.0)
     trained = trainer.datamodule.samples_trained * trainer.datamodule.sequence_length
+    active = "" if config.mixture_of_experts is None else f" ({config.num_active_parameters:,} active)"
     return (
-        f"{config.activation.name}: {config.num_parameters:,} parameters, {trainer.global_step:,} steps, "
+        f"{config.activation.name}: {config.num_parameters:,} parameters{active}, {trainer.global_step:,} steps, "
         f"{trained:,} tokens, {speed:,.0f} tokens/s"
     )
 

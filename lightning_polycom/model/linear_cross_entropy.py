@@ -5,7 +5,7 @@ Otherwise a chunk of rows gets its logits, their loss and its gradients, and the
 none are left for backward, which only scales the finished gradients.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from lightning_polycom.activations.kernels.chunks import slices
 from lightning_polycom.model.loss import IGNORE_INDEX, LossSums, next_token_loss
 
 WHOLE_LOGITS_BYTES = 2**26
@@ -141,10 +142,10 @@ def _run(
         chunk_logits = hidden.new_empty(min(plan.rows, len(hidden)), len(weight), dtype=dtype)
         losses = hidden.new_zeros(len(hidden), dtype=torch.promote_types(dtype, torch.float32))
         squares = torch.zeros_like(losses)
-        for chunk in _slices(len(hidden), plan.rows):
+        for chunk in slices(len(hidden), plan.rows):
             rows = hidden[chunk].to(dtype)
             logits = torch.mm(rows, weight.t(), out=chunk_logits[: len(rows)])
-            for block in _slices(len(rows), plan.block_elements // len(weight)):
+            for block in slices(len(rows), plan.block_elements // len(weight)):
                 part = slice(chunk.start + block.start, chunk.start + block.stop)
                 found = _block_losses(logits[block], labels[part], z_loss_weight, differentiate)
                 losses[part], squares[part] = found
@@ -183,10 +184,5 @@ def _add_product(total: Tensor, logits: Tensor, rows: Tensor, block_elements: in
     if total.dtype == rows.dtype:
         total.addmm_(logits.t(), rows)
         return
-    for block in _slices(len(total), 2 * block_elements // rows.shape[1]):
+    for block in slices(len(total), 2 * block_elements // rows.shape[1]):
         total[block].add_(logits[:, block].t() @ rows)
-
-
-def _slices(length: int, step: int) -> Iterator[slice]:
-    step = max(1, step)
-    return (slice(start, min(start + step, length)) for start in range(0, length, step))

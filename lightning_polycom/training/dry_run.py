@@ -4,6 +4,7 @@ from pathlib import Path
 
 import lightning as L
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 from rich.console import Console
 from rich.table import Table
 
@@ -11,11 +12,14 @@ from lightning_polycom.data.batches import BatchPlan
 from lightning_polycom.data.datamodule import TokenDataModule
 from lightning_polycom.data.mixture import MixtureOrder, mixture_sources
 from lightning_polycom.data.training_data import TrainingData
+from lightning_polycom.errors import InputError
 from lightning_polycom.model import Decoder
 from lightning_polycom.training.compilation import missing_compiler
 from lightning_polycom.training.fit_to_data import require_vocabulary, require_window
+from lightning_polycom.training.fsdp_strategy import FSDP2Strategy
 from lightning_polycom.training.module import LanguageModel
 from lightning_polycom.training.schedules import build_schedule
+from lightning_polycom.training.step_memory import StepShape, Uncountable, count_step_memory
 
 
 def print_plan(model: LanguageModel, data: TokenDataModule, trainer: L.Trainer) -> None:
@@ -56,10 +60,7 @@ def plan_rows(model: LanguageModel, data: TokenDataModule, trainer: L.Trainer) -
         ("tokens", f"{tokens:,}" if steps > 0 else "no end"),
         ("training FLOPs", f"{tokens * flops:.3e}" if steps > 0 else "no end"),
         ("batch", f"{plan.micro_batch_size} sequences x {plan.world_size} ranks x {plan.accumulation} micro-batches"),
-        (
-            "weights and optimizer",
-            f"{16 * config.num_parameters / 2**30:.2f} GiB (fp32: weight, gradient, two moments)",
-        ),
+        ("memory per device", _memory_row(model, step_shape(model, data, trainer))),
         ("documents", "kept apart" if data.separate_documents else "attend to each other within a sequence"),
         *([("repetitions", "sequences with one are left out of the loss")] if data.mask_repetitions else []),
         ("compiled", _compiled_row(model, trainer)),
@@ -68,6 +69,39 @@ def plan_rows(model: LanguageModel, data: TokenDataModule, trainer: L.Trainer) -
         *([] if data.mixture is None else [("mixture", _mixture_row(data, steps))]),
         ("run folder", str(Path(trainer.default_root_dir))),
     ]
+
+
+def step_shape(model: LanguageModel, data: TokenDataModule, trainer: L.Trainer) -> StepShape:
+    """What the memory of a run's training step depends on, beside the decoder."""
+    strategy, world_size = trainer.strategy, trainer.world_size
+    is_sharded = isinstance(strategy, FSDP2Strategy)
+    copies = strategy.replicate_size if is_sharded else 1
+    if world_size % copies:
+        raise InputError(f"trainer.strategy.replicate_size: {copies} does not divide the number of ranks, {world_size}")
+    ddp_options = strategy._ddp_kwargs if isinstance(strategy, DDPStrategy) else {"gradient_as_bucket_view": True}
+    return StepShape(
+        data.micro_batch_size,
+        data.sequence_length,
+        BatchPlan(data.global_batch_size, data.micro_batch_size, world_size).accumulation,
+        data.separate_documents,
+        str(trainer.precision),
+        model.activation_checkpointing,
+        model.z_loss_weight,
+        sharded_over=world_size // copies if is_sharded else None,
+        replicate_size=copies,
+        gradient_buckets=not ddp_options.get("gradient_as_bucket_view", False),
+    )
+
+
+def _memory_row(model: LanguageModel, step: StepShape) -> str:
+    """The step's peak and its parts, where the decoder can be run without values."""
+    try:
+        memory = count_step_memory(model.decoder_config, step)
+    except Uncountable as error:
+        return f"not known before a run: the decoder needs values ({error})"
+    parts = ", ".join(f"{kind} {size / 2**30:.2f}" for kind, size in memory.parts.items())
+    bound = "at most " if model.compiled else ""  # compiled blocks keep less
+    return f"{bound}{memory.peak / 2**30:.2f} GiB of tensors ({parts})"
 
 
 def _mixture_row(data: TokenDataModule, steps: int) -> str:

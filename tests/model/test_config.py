@@ -6,6 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lightning_polycom.activations import ACTIVATIONS, ActivationConfig
 from lightning_polycom.errors import InputError
 from lightning_polycom.model import Decoder, DecoderConfig
+from lightning_polycom.model.mixture_of_experts import MixtureOfExpertsConfig
 
 SMALL = {"vocab_size": 97, "hidden_size": 48, "num_layers": 2, "num_heads": 4, "intermediate_size": 96}
 
@@ -83,3 +84,28 @@ def test_round_trip_through_a_dict():
     assert DecoderConfig.from_dict(asdict(config)) == config
     with pytest.raises(InputError, match="unknown keys"):
         DecoderConfig.from_dict({**asdict(config), "novelty": 1})
+
+
+@pytest.mark.parametrize("name", ["polynorm", "swiglu", "polyrelu_glu"])
+@pytest.mark.parametrize("scope", [None, "expert"])
+@pytest.mark.parametrize("shared", [0, 24])
+def test_parameters_of_a_sparse_decoder_equal_counted_ones(name, scope, shared):
+    activation = ActivationConfig(name, scope=scope if name != "swiglu" else None)
+    mixture = MixtureOfExpertsConfig(8, 2, shared_intermediate_size=shared)
+    config = DecoderConfig(**SMALL, activation=activation, qk_norm="width", mixture_of_experts=mixture)
+    assert config.num_parameters == counted(config)
+    two = MixtureOfExpertsConfig(2, 2, shared_intermediate_size=shared)
+    with_two = DecoderConfig(**SMALL, activation=activation, qk_norm="width", mixture_of_experts=two)
+    # All that one token meets are two experts; but the router asks all of them.
+    assert config.num_active_parameters == counted(with_two) + 2 * 6 * 48
+
+
+def test_the_sparse_experiment_has_the_papers_size():
+    mixture = MixtureOfExpertsConfig(64, 8)
+    for name, width in (("polynorm", 1536), ("swiglu", 1024)):
+        config = DecoderConfig(
+            50304, 2048, 16, 16, 1536, ActivationConfig(name), qk_norm="width", mixture_of_experts=mixture
+        )
+        assert config.feed_forward_size == width and config.num_parameters == counted(config)
+        assert round(config.num_parameters / 1e9, 2) == 6.92 and round(config.num_active_parameters / 1e9, 2) == 1.28
+        assert round(config.flops_per_token(4096) / 1e9, 2) == 8.68
