@@ -46,25 +46,17 @@ class PolycomConfig(PretrainedConfig):
         tie_word_embeddings: bool = False,
         **kwargs,
     ):
-        self.vocab_size = vocab_size
-        self.hidden_size = hidden_size
-        self.intermediate_size = intermediate_size
-        self.num_hidden_layers = num_hidden_layers
-        self.num_attention_heads = num_attention_heads
+        self.vocab_size, self.hidden_size, self.intermediate_size = vocab_size, hidden_size, intermediate_size
+        self.num_hidden_layers, self.num_attention_heads = num_hidden_layers, num_attention_heads
         self.num_key_value_heads = num_key_value_heads or num_attention_heads
         self.head_dim = hidden_size // num_attention_heads
-        self.max_position_embeddings = max_position_embeddings
-        self.rope_theta = rope_theta
-        self.rms_norm_eps = rms_norm_eps
-        self.qk_norm = qk_norm
+        self.max_position_embeddings, self.rope_theta = max_position_embeddings, rope_theta
+        self.rms_norm_eps, self.qk_norm = rms_norm_eps, qk_norm
         self.activation = activation or {"name": "polynorm"}
-        self.num_experts = num_experts
-        self.num_experts_per_tok = num_experts_per_tok
-        self.norm_topk_prob = norm_topk_prob
+        self.num_experts, self.num_experts_per_tok = num_experts, num_experts_per_tok
+        self.norm_topk_prob, self.selection_bias = norm_topk_prob, selection_bias
         self.shared_expert_intermediate_size = shared_expert_intermediate_size
-        self.selection_bias = selection_bias
-        self.initializer_range = initializer_range
-        self.use_cache = use_cache
+        self.initializer_range, self.use_cache = initializer_range, use_cache
         kwargs.pop("head_dim", None)  # follows from the sizes
         super().__init__(**kwargs)
         # After the base class, which in some versions has values of its own for these, and in others none.
