@@ -50,15 +50,13 @@ class PolycomConfig(PretrainedConfig):
         self.num_hidden_layers, self.num_attention_heads = num_hidden_layers, num_attention_heads
         self.num_key_value_heads = num_key_value_heads or num_attention_heads
         self.head_dim = hidden_size // num_attention_heads
-        self.max_position_embeddings, self.rope_theta = max_position_embeddings, rope_theta
-        self.rms_norm_eps, self.qk_norm = rms_norm_eps, qk_norm
-        self.activation = activation or {"name": "polynorm"}
+        self.max_position_embeddings, self.initializer_range = max_position_embeddings, initializer_range
+        self.rope_theta, self.rms_norm_eps, self.qk_norm = rope_theta, rms_norm_eps, qk_norm
+        self.activation, self.use_cache = activation or {"name": "polynorm"}, use_cache
         self.num_experts, self.num_experts_per_tok = num_experts, num_experts_per_tok
         self.norm_topk_prob, self.selection_bias = norm_topk_prob, selection_bias
         self.shared_expert_intermediate_size = shared_expert_intermediate_size
-        self.initializer_range, self.use_cache = initializer_range, use_cache
-        kwargs.pop("head_dim", None)  # follows from the sizes
-        super().__init__(**kwargs)
-        # After the base class, which in some versions has values of its own for these, and in others none.
+        super().__init__(**{key: value for key, value in kwargs.items() if key != "head_dim"})  # it follows
+        # After the base class, which has values of its own for these in some versions, and in others none.
         self.bos_token_id, self.eos_token_id, self.pad_token_id = bos_token_id, eos_token_id, pad_token_id
         self.tie_word_embeddings = tie_word_embeddings
