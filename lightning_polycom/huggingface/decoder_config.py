@@ -8,8 +8,7 @@ from lightning_polycom.activations import ACTIVATIONS, ActivationConfig
 from lightning_polycom.errors import InputError
 from lightning_polycom.huggingface.layouts import HIDDEN_ACTS, OWN_ARCHITECTURE, STOCK_LAYOUTS, StockLayout
 from lightning_polycom.model import DecoderConfig
-
-SPARSE_ARCHITECTURES = ("OlmoeForCausalLM",)
+from lightning_polycom.model.mixture_of_experts import MixtureOfExpertsConfig
 
 SIZES = {
     "vocab_size": "vocab_size",
@@ -30,8 +29,6 @@ def decoder_config(path: Path, values: dict[str, Any]) -> DecoderConfig:
     """
     named = values.get("architectures")
     architecture = named[0] if isinstance(named, list) and named else named
-    if architecture in SPARSE_ARCHITECTURES:  # read here once there is a sparse decoder
-        raise InputError(f"import: {path} is of {architecture}; sparse models are not supported yet")
     known = {layout.architecture: layout for layout in STOCK_LAYOUTS}
     if architecture not in (OWN_ARCHITECTURE, *known):
         names = ", ".join([*known, OWN_ARCHITECTURE])
@@ -40,13 +37,18 @@ def decoder_config(path: Path, values: dict[str, Any]) -> DecoderConfig:
     values = values if layout is None else layout.defaults | {k: v for k, v in values.items() if v is not None}
     _refuse_unsupported(path, values)
     activation, qk_norm = _own_parts(path, values) if layout is None else _stock_parts(path, values, layout)
-    return _built(path, values, activation, qk_norm)
+    # A dense class has no experts, whatever config.json says beside.
+    sparse = bool(values.get("num_experts")) if layout is None else layout.sparse
+    return _built(path, values, activation, qk_norm, sparse)
 
 
-def _built(path: Path, values: dict[str, Any], activation: ActivationConfig, qk_norm: str) -> DecoderConfig:
+def _built(
+    path: Path, values: dict[str, Any], activation: ActivationConfig, qk_norm: str, sparse: bool
+) -> DecoderConfig:
     sizes = {ours: _number(path, values, theirs, int) for ours, theirs in SIZES.items()}
+    mixture = _mixture(path, values) if sparse else {}
     if ACTIVATIONS[activation.name].gated:
-        sizes |= _two_matrix_size(sizes["intermediate_size"])
+        _count_as_two_matrices(sizes, mixture)
     key_value_heads = values.get("num_key_value_heads")
     if key_value_heads is not None:
         key_value_heads = _number(path, values, "num_key_value_heads", int)
@@ -60,6 +62,7 @@ def _built(path: Path, values: dict[str, Any], activation: ActivationConfig, qk_
             activation=activation,
             qk_norm=qk_norm,
             tie_embeddings=bool(values.get("tie_word_embeddings", False)),
+            mixture_of_experts=MixtureOfExpertsConfig(**mixture) if sparse else None,
         )
     except TypeError as error:  # an option of the activation that is not of its type
         raise InputError(f"import: {path} has activation {activation.options}; {error}") from error
@@ -84,10 +87,32 @@ def _rope(values: dict[str, Any]) -> dict[str, Any]:
     return {"rope_theta": 10000.0} | values | (values.get("rope_parameters") or {})
 
 
-def _two_matrix_size(width: int) -> dict[str, int]:
-    """intermediate_size and rounding of which a gated feed-forward takes two thirds, `width` exactly."""
-    multiple = 8 if width % 8 == 0 else 1
-    return {"intermediate_size": (3 * width + 1) // 2, "gated_size_multiple": multiple}
+def _mixture(path: Path, values: dict[str, Any]) -> dict[str, Any]:
+    """The entries of a mixture of experts; a shared expert's width is the real one."""
+    switches = {"normalize_weights": "norm_topk_prob", "selection_bias": "selection_bias"}
+    for key in switches.values():
+        if not isinstance(values.get(key, False), bool):
+            raise InputError(f"import: {path} has {key} {values[key]!r}; it must be true or false")
+    sizes = {
+        "num_experts": "num_experts",
+        "experts_per_token": "num_experts_per_tok",
+        "shared_intermediate_size": "shared_expert_intermediate_size",
+    }
+    given = {"shared_expert_intermediate_size": 0} | values
+    return {
+        **{ours: _number(path, given, theirs, int) for ours, theirs in sizes.items()},
+        **{ours: values.get(theirs, False) for ours, theirs in switches.items()},
+    }
+
+
+def _count_as_two_matrices(sizes: dict[str, int], mixture: dict[str, Any]) -> None:
+    """Turns real widths into those of which a gated feed-forward takes two thirds, rounded to give them back."""
+    widths = [(sizes, "intermediate_size"), (mixture, "shared_intermediate_size")]
+    found = [entries.get(name, 0) for entries, name in widths]
+    sizes["gated_size_multiple"] = 8 if all(width % 8 == 0 for width in found) else 1
+    for (entries, name), width in zip(widths, found, strict=True):
+        if width:
+            entries[name] = (3 * width + 1) // 2
 
 
 def _stock_parts(path: Path, values: dict[str, Any], layout: StockLayout) -> tuple[ActivationConfig, str]:
@@ -135,6 +160,7 @@ def _refuse_unsupported(path: Path, values: dict[str, Any]) -> None:
         "mlp_bias": values.get("mlp_bias"),
         "sliding_window": values.get("sliding_window") if sliding else None,
         "partial_rotary_factor": values.get("partial_rotary_factor") not in (None, 1, 1.0),
+        "clip_qkv": values.get("clip_qkv") is not None,
         "quantization_config": bool(values.get("quantization_config")),
     }
     for key, used in features.items():

@@ -26,7 +26,12 @@ RECORD = "polycom_export.json"
 
 FORMAT = "lightning_polycom.export/1"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-OWN_FILES = ("configuration_polycom.py", "modeling_polycom.py", "activations_polycom.py")
+OWN_FILES = (
+    "configuration_polycom.py",
+    "modeling_polycom.py",
+    "feed_forward_polycom.py",
+    "activations_polycom.py",
+)
 
 
 def export_checkpoint(path: str | os.PathLike, output: Path, options: ExportOptions = ExportOptions()) -> str:
@@ -46,7 +51,14 @@ def export_checkpoint(path: str | os.PathLike, output: Path, options: ExportOpti
     folder = run_folder_of(file)
     tokenizer, facts = load_tokenizer(folder), run_facts(folder, file, checkpoint)
     dtype = DTYPES[options.dtype]
-    described = config_json(config, options.layout == "own", str(dtype).removeprefix("torch."), tokenizer.eos_token_id)
+    balancing = checkpoint["hyper_parameters"].get("balancing") or {}
+    described = config_json(
+        config,
+        options.layout == "own",
+        str(dtype).removeprefix("torch."),
+        tokenizer.eos_token_id,
+        balancing.get("load_balance_loss_weight"),
+    )
     architecture = described["architectures"][0]
     own = architecture == OWN_ARCHITECTURE
     with new_folder(output, RECORD) as building:

@@ -19,7 +19,7 @@ from lightning_polycom.huggingface.export import RECORD
 from lightning_polycom.huggingface.json_file import read_json
 from lightning_polycom.huggingface.new_folder import new_folder, refuse_other_content
 from lightning_polycom.huggingface.tokenizer_files import read_tokenizer
-from lightning_polycom.huggingface.weight_names import EMBEDDING, HEAD, to_transformers
+from lightning_polycom.huggingface.weight_names import EMBEDDING, FUSED_IN, HEAD, Place, places
 from lightning_polycom.huggingface.weights import WeightFiles
 from lightning_polycom.model import Decoder, DecoderConfig
 
@@ -73,6 +73,7 @@ def _record(config: DecoderConfig, tokenizer: Tokenizer, source: Path, data_fold
         "tokenizer": {"eos_token": tokenizer.eos_token, "sha256": tokenizer.fingerprint},
         "activation": config.activation.name,
         "num_parameters": config.num_parameters,
+        "num_active_parameters": config.num_active_parameters,
     }
 
 
@@ -84,10 +85,17 @@ def _step(folder: Path) -> int:
     return step
 
 
+def _places(config: DecoderConfig, files: WeightFiles) -> dict[str, list[Place]]:
+    """Where each parameter of the decoder lies in the folder's weights, by our names."""
+    fused = any(name.endswith(FUSED_IN) for name in files.names)
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in Decoder(config).state_dict().items()}
+    return {name: list(places(name, shape, fused)) for name, shape in shapes.items()}
+
+
 def _check_names(folder: Path, config: DecoderConfig, files: WeightFiles) -> None:
     """Refuses tensors that are missing, too many, or of another shape."""
-    with torch.device("meta"):
-        shapes = {to_transformers(name): tuple(t.shape) for name, t in Decoder(config).state_dict().items()}
+    shapes = {place.name: place.shape for found in _places(config, files).values() for place in found}
     found = {name for name in files.names if not name.endswith(IGNORED)}
     missing = set(shapes) - found - ({HEAD} if config.tie_embeddings else set())
     if missing:
@@ -110,15 +118,16 @@ def _first(names: set[str]) -> str:
 
 def _weights(config: DecoderConfig, files: WeightFiles) -> dict[str, Tensor]:
     """The weights in fp32 by the names of a checkpoint; a tied head shares its tensor."""
-    with torch.device("meta"):
-        names = list(Decoder(config).state_dict())
     weights: dict[str, Tensor] = {}
-    for name in names:
-        theirs = to_transformers(name)
-        if theirs == HEAD and config.tie_embeddings:
+    for name, found in _places(config, files).items():
+        if found[0].name == HEAD and config.tie_embeddings:
             weights[PREFIX + name] = weights[f"{PREFIX}embedding.weight"]
+        elif found[0].expert is None:
+            weights[PREFIX + name] = files.read(found[0].name, found[0].rows).float()
         else:
-            weights[PREFIX + name] = files.read(theirs).float()
+            whole = weights[PREFIX + name] = torch.empty(len(found), *found[0].shape)
+            for place in found:
+                whole[place.expert] = files.read(place.name)
     return weights
 
 

@@ -27,6 +27,7 @@ class StockLayout:
     gated: bool
     qk_norm: str
     defaults: dict[str, Any]
+    sparse: bool = False
 
 
 STOCK_LAYOUTS = (
@@ -51,9 +52,23 @@ STOCK_LAYOUTS = (
         qk_norm="none",
         defaults={"hidden_act": "relu2", "max_position_embeddings": 4096, "rms_norm_eps": 1e-5},
     ),
+    StockLayout(
+        "OlmoeForCausalLM",
+        "olmoe",
+        gated=True,
+        qk_norm="width",
+        defaults={
+            "hidden_act": "silu",
+            "max_position_embeddings": 4096,
+            "rms_norm_eps": 1e-5,
+            "num_experts": 64,
+            "num_experts_per_tok": 8,
+        },
+        sparse=True,
+    ),
 )
-"""Dense pre-norm decoders. OLMo 2 normalises after each part, so it is none of ours; OLMoE belongs here once there is a
-sparse decoder. Apertus' xIELU is not ours just below 0, where it clamps."""
+"""Pre-norm decoders. OLMo 2 normalises after each part, so it is none of ours. Apertus' xIELU is not ours just below 0,
+where it clamps."""
 
 HIDDEN_ACTS = {
     True: {
@@ -80,15 +95,29 @@ def stock_layout(config: DecoderConfig) -> tuple[StockLayout, str] | None:
         key: value for key, value in config.activation.options.items() if (key, value) != ("approximate", "none")
     }
     wanted = ActivationConfig(config.activation.name, **options)
+    mixture = config.mixture_of_experts
+    if mixture is not None and (mixture.shared_intermediate_size or mixture.selection_bias):
+        return None
+    asked = (mixture is not None, config.is_gated, config.qk_norm)
     for layout in STOCK_LAYOUTS:
         for hidden_act, activation in HIDDEN_ACTS[layout.gated].items():
-            if (layout.gated, layout.qk_norm, activation) == (config.is_gated, config.qk_norm, wanted):
+            if (layout.sparse, layout.gated, layout.qk_norm) == asked and activation == wanted:
                 return layout, hidden_act
     return None
 
 
-def config_json(config: DecoderConfig, own: bool, dtype: str, eos_token_id: int) -> dict[str, Any]:
+def shared_expert_size(config: DecoderConfig) -> int:
+    """The real width of a mixture's shared expert, 0 if there is none."""
+    size = 0 if config.mixture_of_experts is None else config.mixture_of_experts.shared_intermediate_size
+    return config.gated_width(size) if size else 0
+
+
+def config_json(
+    config: DecoderConfig, own: bool, dtype: str, eos_token_id: int, load_balance_loss_weight: float | None = None
+) -> dict[str, Any]:
     """The config.json of a decoder; with `own` for the modeling files in the folder, also where a stock class would do.
+
+    `load_balance_loss_weight` is that of the run, where it is known; a stock sparse class adds its loss on request.
 
     Raises:
         InputError: an activation that is not in the registry, whose code no folder can carry.
@@ -109,6 +138,7 @@ def config_json(config: DecoderConfig, own: bool, dtype: str, eos_token_id: int)
             **common,
             "qk_norm": config.qk_norm,
             "activation": activation,
+            **_own_experts(config),
         }
     layout, hidden_act = stock
     return {
@@ -120,7 +150,32 @@ def config_json(config: DecoderConfig, own: bool, dtype: str, eos_token_id: int)
         "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
         "attention_bias": False,
         "attention_dropout": 0.0,
-        "mlp_bias": False,
+        **(_olmoe_parts(config, load_balance_loss_weight) if layout.sparse else {"mlp_bias": False}),
+    }
+
+
+def _olmoe_parts(config: DecoderConfig, load_balance_loss_weight: float | None) -> dict[str, Any]:
+    known = {} if load_balance_loss_weight is None else {"router_aux_loss_coef": load_balance_loss_weight}
+    return {"clip_qkv": None, **_experts(config), **known}
+
+
+def _own_experts(config: DecoderConfig) -> dict[str, Any]:
+    if config.mixture_of_experts is None:
+        return {}
+    return {
+        **_experts(config),
+        "shared_expert_intermediate_size": shared_expert_size(config),
+        "selection_bias": config.mixture_of_experts.selection_bias,
+    }
+
+
+def _experts(config: DecoderConfig) -> dict[str, Any]:
+    """OLMoE's names of what a mixture is."""
+    mixture = config.mixture_of_experts
+    return {
+        "num_experts": mixture.num_experts,
+        "num_experts_per_tok": mixture.experts_per_token,
+        "norm_topk_prob": mixture.normalize_weights,
     }
 
 

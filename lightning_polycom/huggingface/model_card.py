@@ -1,5 +1,6 @@
 """README.md of an exported folder: what the decoder is, what it was trained on, how to load it."""
 
+from lightning_polycom.huggingface.layouts import shared_expert_size
 from lightning_polycom.huggingface.run_facts import RunFacts
 from lightning_polycom.model import DecoderConfig
 
@@ -19,7 +20,8 @@ def model_card(config: DecoderConfig, facts: RunFacts, name: str, own: bool, dty
     parts = [
         _front_matter(license_),
         f"# {name}",
-        f"A decoder language model with the activation **{config.activation.name}** in its feed-forward layers, "
+        f"A decoder language model with the activation **{config.activation.name}** in its "
+        f"{'experts' if config.mixture_of_experts else 'feed-forward layers'}, "
         "trained and exported with lightning_polycom.",
         _table("", ["", ""], _decoder_rows(config, dtype)),
         _table("## Training", ["", ""], _training_rows(facts)),
@@ -42,13 +44,34 @@ def _decoder_rows(config: DecoderConfig, dtype: str) -> list[list[str]]:
     return [
         ["activation", config.activation.name + (f" ({options})" if options else "")],
         ["parameters", f"{config.num_parameters:,}"],
+        *_expert_rows(config),
         ["layers, width", f"{config.num_layers}, {config.hidden_size}"],
         ["heads, key and value heads", f"{config.num_heads}, {config.key_value_heads}"],
-        ["feed-forward width", f"{config.feed_forward_size}{', gated' if config.is_gated else ''}"],
+        [
+            "width of an expert" if config.mixture_of_experts else "feed-forward width",
+            f"{config.feed_forward_size}{', gated' if config.is_gated else ''}",
+        ],
         ["QK-norm", config.qk_norm],
         ["context", f"{config.max_sequence_length:,} tokens"],
         ["vocabulary", f"{config.vocab_size:,} rows{', tied' if config.tie_embeddings else ''}"],
         ["weights", dtype],
+    ]
+
+
+def _expert_rows(config: DecoderConfig) -> list[list[str]]:
+    mixture = config.mixture_of_experts
+    if mixture is None:
+        return []
+    experts = f"{mixture.num_experts}, of which {mixture.experts_per_token} take each token"
+    shared = shared_expert_size(config)
+    return [
+        ["parameters active for a token", f"{config.num_active_parameters:,}"],
+        ["experts", experts + (", chosen with a selection bias" if mixture.selection_bias else "")],
+        [
+            "weights of a token's experts",
+            "divided by their sum" if mixture.normalize_weights else "as the router gives",
+        ],
+        *([["width of the shared expert", f"{shared}"]] if shared else []),
     ]
 
 
@@ -101,7 +124,7 @@ def _usage(own: bool) -> str:
     trust = ", trust_remote_code=True" if own else ""
     why = (
         "\n\nNo class of transformers computes this decoder, so `trust_remote_code=True` runs the folder's "
-        "`modeling_polycom.py` and the two files beside it."
+        "`modeling_polycom.py` and the files beside it."
         if own
         else ""
     )

@@ -12,7 +12,7 @@ from lightning_polycom.atomic import write_json
 from lightning_polycom.errors import InputError
 from lightning_polycom.huggingface.json_file import read_json
 from lightning_polycom.huggingface.options import MAX_SHARD_BYTES
-from lightning_polycom.huggingface.weight_names import HEAD, to_transformers
+from lightning_polycom.huggingface.weight_names import HEAD, KEPT_IN_FP32, places
 
 if TYPE_CHECKING:
     from safetensors import safe_open
@@ -26,20 +26,24 @@ def save_weights(
 ) -> None:
     """Writes `weights`, by our names, under transformers' names.
 
-    One shard is held at a time, beside what `weights` itself holds. An activation's own numbers stay fp32. A tied
-    head is not written.
+    One shard is held at a time, beside what `weights` itself holds. An activation's own numbers and routers stay fp32.
+    A tied head is not written. Experts are written one by one, as every version of transformers reads them.
     """
     from safetensors.torch import save_file
 
-    names = {to_transformers(name): name for name in weights}
+    parts = {
+        place.name: weight if place.expert is None else weight[place.expert]
+        for name, weight in weights.items()
+        for place in places(name, weight.shape)
+    }
     if tied:
-        del names[HEAD]
-    types = {theirs: torch.float32 if ".act_fn." in theirs else dtype for theirs in names}
-    sizes = {theirs: weights[ours].numel() * types[theirs].itemsize for theirs, ours in names.items()}
+        del parts[HEAD]
+    types = {theirs: torch.float32 if any(part in theirs for part in KEPT_IN_FP32) else dtype for theirs in parts}
+    sizes = {theirs: part.numel() * types[theirs].itemsize for theirs, part in parts.items()}
     shards = _shards(sizes, max_shard_bytes)
     files = [SINGLE] if len(shards) == 1 else [_shard_name(i, len(shards)) for i in range(len(shards))]
     for file, shard in zip(files, shards, strict=True):
-        tensors = {theirs: weights[names[theirs]].to(types[theirs]).contiguous() for theirs in shard}
+        tensors = {theirs: parts[theirs].to(types[theirs]).contiguous() for theirs in shard}
         save_file(tensors, folder / file, metadata={"format": "pt"})
         (folder / file).chmod(0o644)  # the library leaves it to its owner alone
     if len(shards) > 1:
@@ -71,14 +75,15 @@ class WeightFiles:
         """The shape of a tensor, without reading it."""
         return tuple(self._files[self._where[name]].get_slice(name).get_shape())
 
-    def read(self, name: str) -> Tensor:
-        """One tensor, in the dtype of the file.
+    def read(self, name: str, rows: tuple[int, int] | None = None) -> Tensor:
+        """One tensor, in the dtype of the file; with `rows` that part of its second dimension.
 
         Raises:
             InputError: it does not hold floating-point numbers; quantised weights are not read.
         """
         file = self._where[name]
-        tensor = self._files[file].get_tensor(name)
+        opened = self._files[file]
+        tensor = opened.get_tensor(name) if rows is None else opened.get_slice(name)[:, slice(*rows)]
         if tensor.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
             raise InputError(f"import: {name} in {file} is {tensor.dtype}; give fp32, bf16 or fp16 weights")
         return tensor

@@ -61,6 +61,23 @@ def test_formula_and_start_equal_the_registrys(name, options):
         theirs.load_state_dict(ours.state_dict())
 
 
+@pytest.mark.parametrize("options", [{}, {"bias": False, "sigmoid": True}, {"order": 2, "bias_limit": 0.05}])
+@pytest.mark.parametrize("name", [name for name, cls in ACTIVATIONS.items() if "scope" in _parameters(cls)])
+def test_coefficients_of_each_expert(name, options):
+    ours = build_activation(ActivationConfig(name, scope="expert", **options), width=WIDTH, num_experts=3)
+    theirs = build_exported({"name": name, "scope": "expert", **options}, WIDTH, 3)
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator))
+    theirs.load_state_dict(ours.state_dict())
+    x, up = (2 * torch.randn(9, WIDTH, generator=generator) for _ in range(2))
+    offsets = torch.tensor([4, 4, 9], dtype=torch.int32)  # the second expert has no rows
+    expected = ours(x, up, offsets=offsets) if ours.gated else ours(x, offsets=offsets)
+    found = torch.cat([theirs(x[:4], 0), theirs(x[4:], 2)])
+    torch.testing.assert_close(found * up if ours.gated else found, expected, rtol=2e-5, atol=2e-5)
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_bf16_stays_bf16(name):
     ours, theirs = build_activation(name, width=WIDTH), build_exported({"name": name}, WIDTH)

@@ -21,6 +21,7 @@ def test_the_files_of_a_folder(export):
         "activations_polycom.py",
         "config.json",
         "configuration_polycom.py",
+        "feed_forward_polycom.py",
         "generation_config.json",
         "model.safetensors",
         "modeling_polycom.py",

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_exports import tiny
+from tiny_exports import sparse, tiny
 
+from lightning_polycom.activations import ActivationConfig
 from lightning_polycom.checkpoints import load_decoder
 from lightning_polycom.evaluation import DecoderLM, load_tasks
 from lightning_polycom.huggingface.export import export_checkpoint
@@ -41,7 +42,15 @@ def requests(kind: str, arguments: list[tuple]) -> list:
     ]
 
 
-@pytest.mark.parametrize("config", [tiny(qk_norm="head", tie_embeddings=True), tiny("swiglu", num_key_value_heads=2)])
+@pytest.mark.parametrize(
+    "config",
+    [
+        tiny(qk_norm="head", tie_embeddings=True),
+        tiny("swiglu", num_key_value_heads=2),
+        sparse(ActivationConfig("polynorm", scope="expert"), selection_bias=True, shared_intermediate_size=24),
+        sparse("swiglu"),
+    ],
+)
 def test_every_kind_of_request(make_run, tmp_path, config):
     run, _ = make_run(config)
     export_checkpoint(run, tmp_path / "exported")
@@ -64,11 +73,12 @@ def test_every_kind_of_request(make_run, tmp_path, config):
     assert all(written)
 
 
-def test_polycom_evaluate_on_the_checkpoint(polycom, make_run, tmp_path, prepared, tasks):
+@pytest.mark.parametrize("config", [tiny(), sparse("polynorm")], ids=["dense", "sparse"])
+def test_polycom_evaluate_on_the_checkpoint(polycom, make_run, tmp_path, prepared, tasks, config):
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    run, _ = make_run(tiny())
+    run, _ = make_run(config)
     evaluated = polycom("evaluate", run, "--tasks", json.dumps(NAMES), "--include_path", json.dumps([str(tasks)]))
     assert evaluated.code == 0, evaluated.err
     ours = json.loads((run / "evals/step-00000007.evaluate.json").read_text())["results"]

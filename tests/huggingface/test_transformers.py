@@ -4,24 +4,32 @@ import ast
 
 import pytest
 import torch
-from tiny_exports import loaded, tiny, token_ids
+from tiny_exports import loaded, sparse, tiny, token_ids
 
+from lightning_polycom.activations import ActivationConfig
 from lightning_polycom.huggingface.files.modeling_polycom import visibility
 from lightning_polycom.model import Decoder
 from lightning_polycom.model.generation import generate
 from lightning_polycom.model.loss import next_token_loss
 
+SHAPE = {"qk_norm": "width", "num_key_value_heads": 2, "tie_embeddings": True}
+PER_EXPERT = ActivationConfig("polynorm_glu", scope="expert")
 
-@pytest.fixture
-def exported(export):
+
+@pytest.fixture(params=["dense", "sparse"])
+def exported(request, export):
     """An export with our own modeling files and everything that can go wrong in them."""
-    folder, decoder = export(tiny("polynorm_glu", qk_norm="width", num_key_value_heads=2, tie_embeddings=True))
+    experts = sparse(PER_EXPERT, SHAPE, shared_intermediate_size=24, selection_bias=True, normalize_weights=True)
+    folder, decoder = export(experts if request.param == "sparse" else tiny("polynorm_glu", **SHAPE))
     return loaded(folder), decoder
 
 
-@pytest.mark.parametrize("name", ["polynorm", "swiglu", "relu2"])
-def test_generate_with_and_without_cache_equals_ours(export, name):
-    folder, decoder = export(tiny(name))
+@pytest.mark.parametrize(
+    "config",
+    [tiny("polynorm"), tiny("swiglu"), tiny("relu2"), sparse("swiglu"), sparse(PER_EXPERT, selection_bias=True)],
+)
+def test_generate_with_and_without_cache_equals_ours(export, config):
+    folder, decoder = export(config)
     model, ids = loaded(folder), token_ids(1, 9)
     found = [
         model.generate(ids, max_new_tokens=20, do_sample=False, eos_token_id=None, use_cache=use)[0, 9:].tolist()
@@ -44,9 +52,9 @@ def test_the_cache_gives_the_logits_of_the_whole_text(exported):
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["swiglu", "polynorm"])
-def test_left_padding_changes_nothing(export, name):
-    folder, _ = export(tiny(name))
+@pytest.mark.parametrize("config", [tiny("swiglu"), tiny("polynorm"), sparse("polynorm")])
+def test_left_padding_changes_nothing(export, config):
+    folder, _ = export(config)
     model, short, long = loaded(folder), token_ids(1, 5), token_ids(1, 12)
     pad = 7
     batch = torch.cat([torch.cat([torch.full((1, pad), 3), short], dim=1), long])
@@ -126,6 +134,9 @@ def test_the_loss_and_its_gradients_are_ours(exported, checkpointing):
     theirs = model.model.layers[0].mlp.act_fn.coefficients.grad
     ours = decoder.blocks[0].feed_forward.activation.coefficients.grad
     torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-6)
+    if decoder.config.mixture_of_experts is not None:
+        routers = model.model.layers[0].mlp.gate, decoder.blocks[0].feed_forward.router
+        torch.testing.assert_close(*(router.weight.grad for router in routers), rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(model.model.embed_tokens.weight.grad, decoder.embedding.weight.grad, rtol=0, atol=1e-5)
 
 
@@ -147,13 +158,19 @@ def test_a_new_model_from_the_config_starts_as_ours(exported):
     activation = fresh.model.layers[0].mlp.act_fn
     assert torch.equal(activation.coefficients, start.coefficients) and torch.equal(activation.bias, start.bias)
     assert torch.equal(fresh.model.norm.weight, torch.ones(32))
-    assert 0.5 < fresh.model.layers[0].mlp.up_proj.weight.std() / model.config.initializer_range < 2
+    mlp = fresh.model.layers[0].mlp
+    if decoder.config.mixture_of_experts is None:
+        matrices = [mlp.up_proj.weight]
+    else:
+        matrices = [mlp.gate.weight, mlp.experts[4].up_proj.weight, mlp.shared_expert.down_proj.weight]
+        assert torch.equal(mlp.gate.e_score_correction_bias, torch.zeros(5))
+    assert all(0.5 < matrix.std() / model.config.initializer_range < 2 for matrix in matrices)
 
 
 def test_the_folder_needs_no_lightning_polycom(export):
     folder, _ = export(tiny())
     allowed = {"", "math", "torch", "transformers", "typing"}
-    assert len(list(folder.glob("*.py"))) == 3
+    assert len(list(folder.glob("*.py"))) == 4
     for path in folder.glob("*.py"):
         imports = [
             node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)

@@ -7,6 +7,7 @@ import torch
 from lightning_polycom.activations import ActivationConfig
 from lightning_polycom.model import Decoder, DecoderConfig
 from lightning_polycom.model.initialization import initialize
+from lightning_polycom.model.mixture_of_experts import MixtureOfExpertsConfig
 
 
 def tiny(activation: str | ActivationConfig = "polynorm", **options) -> DecoderConfig:
@@ -17,14 +18,22 @@ def tiny(activation: str | ActivationConfig = "polynorm", **options) -> DecoderC
     return DecoderConfig(**{**sizes, "max_sequence_length": 64, **options}, activation=activation)
 
 
+def sparse(activation: str | ActivationConfig = "swiglu", options: dict | None = None, **mixture) -> DecoderConfig:
+    """The same with five experts, two for a token; as OLMoE it normalises queries and keys over the whole width."""
+    experts = MixtureOfExpertsConfig(**{"num_experts": 5, "experts_per_token": 2, **mixture})
+    return tiny(activation, **{"qk_norm": "width", **(options or {})}, mixture_of_experts=experts)
+
+
 def randomised(config: DecoderConfig) -> Decoder:
-    """Every parameter away from its start, so that one left out or swapped shows."""
+    """Every parameter and buffer away from its start, so that one left out or swapped shows."""
     decoder = Decoder(config)
     initialize(decoder, 5)
     generator = torch.Generator().manual_seed(6)
     with torch.no_grad():
         for parameter in decoder.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * (0.2 if parameter.ndim == 1 else 0.1))
+        for buffer in decoder.buffers():
+            buffer.add_(0.1 * torch.randn(buffer.shape, generator=generator))
     return decoder.eval()
 
 

@@ -70,13 +70,14 @@ class Polynomial(nn.Module):
     """bias + sum_p a_p z^p, or bias + sum_p a_p z^p / rms(z^p) for the names that end in `norm`.
 
     z is x, max(x, 0), or, for PolyPReLU, x above 0 and slope x below. rms is the root of the mean square over the last
-    axis plus eps. `coefficients[p - 1]` belongs to power p: (order,) with scope `layer`, (order, width) with `channel`.
+    axis plus eps. `coefficients[p - 1]` belongs to power p: (order,) with scope `layer`, (order, width) with `channel`,
+    (order, num_experts) with `expert`.
     """
 
     def __init__(
         self,
         name: str,
-        width: int,
+        sizes: dict[str, int],
         order: int = 3,
         coefficients: list[float] | None = None,
         bias: bool = True,
@@ -92,7 +93,7 @@ class Polynomial(nn.Module):
         self.rectified = name in ("polyrelu", "polyrelunorm")
         self.eps, self.sigmoid, self.bias_limit, self.output_scale = eps, sigmoid, bias_limit, output_scale
         self.initial = coefficients or ([0.5] if sigmoid and order == 1 else [1 / order] * order)
-        sets = (width,) if scope == "channel" else ()
+        sets = () if scope == "layer" else (sizes[scope],)
         self.coefficients = nn.Parameter(torch.empty(order, *sets))
         self.bias = nn.Parameter(torch.empty(sets or (1,))) if bias else None
         self.slope = nn.Parameter(torch.empty(1)) if name == "polyprelu" else None
@@ -109,28 +110,35 @@ class Polynomial(nn.Module):
         if self.slope is not None:
             nn.init.constant_(self.slope, 0.25)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., width) -> same shape and dtype."""
+    def forward(self, x: Tensor, expert: int | None = None) -> Tensor:
+        """(..., width) -> same shape and dtype; with scope `expert` all of it is of the expert of that number."""
+        coefficients, bias = self.coefficients, self.bias
+        if expert is not None:
+            coefficients = coefficients[:, expert]
+            bias = None if bias is None else bias[expert]
         z = x.float()
         if self.rectified:
             z = F.relu(z)
         elif self.slope is not None:
             z = torch.where(z > 0, z, self.slope.float() * z)
-        coefficients = self.coefficients.float().sigmoid() if self.sigmoid else self.coefficients.float()
+        coefficients = coefficients.float().sigmoid() if self.sigmoid else coefficients.float()
         y = 0.0
         for p, a in enumerate(coefficients, start=1):
             power = z**p
             if self.normalised:
                 power = power * torch.rsqrt(power.square().mean(-1, keepdim=True) + self.eps)
             y = y + a * power
-        if self.bias is not None:
-            bias = self.bias.float()
+        if bias is not None:
+            bias = bias.float()
             y = y + (bias if self.bias_limit is None else bias.clamp(-self.bias_limit, self.bias_limit))
         return (y * self.output_scale).to(x.dtype)
 
 
-def build_activation(options: dict, width: int) -> nn.Module:
-    """The activation of a feed-forward of `width` channels from config.json's `activation`: `name`, and its options."""
+def build_activation(options: dict, width: int, num_experts: int = 0) -> nn.Module:
+    """The activation of a feed-forward of `width` channels from config.json's `activation`: `name`, and its options.
+
+    `num_experts` is the number of experts that share it.
+    """
     options = dict(options)
     name = options.pop("name")
     name = GATED.get(name, name)
@@ -139,5 +147,5 @@ def build_activation(options: dict, width: int) -> nn.Module:
     if name == "xielu":
         return XIELU()
     if name in ("polyrelu", "polynorm", "polyprelu", "polyrelunorm"):
-        return Polynomial(name, width, **options)
+        return Polynomial(name, {"channel": width, "expert": num_experts}, **options)
     raise ValueError(f"config.json: unknown activation {name!r}")

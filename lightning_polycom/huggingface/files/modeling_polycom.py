@@ -1,6 +1,7 @@
-"""A lightning_polycom decoder for transformers: Llama's blocks with any of the project's activations.
+"""A lightning_polycom decoder for transformers: Llama's blocks with any of the project's activations, dense or sparse.
 
-Needs torch and transformers only. The weights have Llama's names; an activation's own numbers are `mlp.act_fn.*`.
+Needs torch and transformers only. The weights have the names of Llama and OLMoE; an activation's own numbers are
+`mlp.act_fn.*`.
 """
 
 from typing import ClassVar
@@ -13,8 +14,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.utils import can_return_tuple
 
-from .activations_polycom import GATED, XIELU, Polynomial, build_activation
+from .activations_polycom import XIELU, Polynomial
 from .configuration_polycom import PolycomConfig
+from .feed_forward_polycom import PolycomMLP, PolycomRouter, PolycomSparseMLP
 
 # The name of the key-value cache among arguments and outputs; transformers 5.2x renamed it.
 CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
@@ -105,25 +107,6 @@ class PolycomAttention(nn.Module):
         return self.o_proj(attended.transpose(1, 2).flatten(2))
 
 
-class PolycomMLP(nn.Module):
-    """down(activation(up(x))), or down(activation(gate(x)) * up(x)) for a gated activation."""
-
-    def __init__(self, config: PolycomConfig):
-        super().__init__()
-        self.act_fn = build_activation(config.activation, config.intermediate_size)
-        self.gated = config.activation["name"] in GATED
-        if self.gated:
-            self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., hidden_size) -> same shape."""
-        if self.gated:
-            return self.down_proj(self.act_fn(self.gate_proj(x)) * self.up_proj(x))
-        return self.down_proj(self.act_fn(self.up_proj(x)))
-
-
 class PolycomDecoderLayer(GradientCheckpointingLayer):
     """Attention, then feed-forward, each normalised before and added to the residual stream."""
 
@@ -132,7 +115,7 @@ class PolycomDecoderLayer(GradientCheckpointingLayer):
         self.input_layernorm = PolycomRMSNorm(config.hidden_size, config.rms_norm_eps)
         self.self_attn = PolycomAttention(config, layer_idx)
         self.post_attention_layernorm = PolycomRMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = PolycomMLP(config)
+        self.mlp = PolycomSparseMLP(config) if config.num_experts else PolycomMLP(config, config.intermediate_size)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], visible: Tensor | None, cache, past: int) -> Tensor:
         """(batch, length, hidden_size) -> same shape."""
@@ -150,13 +133,16 @@ class PolycomPreTrainedModel(PreTrainedModel):
     # Lists, because older versions of transformers ask for them.
     _no_split_modules: ClassVar = ["PolycomDecoderLayer"]
     _skip_keys_device_placement: ClassVar = ["cache", "past_key_values"]
-    _keep_in_fp32_modules_strict: ClassVar = ["act_fn"]  # 1/3 in bf16 is off by 0.2%
+    # 1/3 in bf16 is off by 0.2%, and a router's choice is a rank.
+    _keep_in_fp32_modules_strict: ClassVar = ["act_fn", "mlp.gate.weight", "e_score_correction_bias"]
 
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         loaded = any(getattr(p, "_is_hf_initialized", False) for p in module.parameters(recurse=False))
         if isinstance(module, Polynomial | XIELU) and not loaded:
             module.reset_parameters()
+        if isinstance(module, PolycomRouter) and not loaded:
+            module.reset_parameters(self.config.initializer_range)
 
 
 class PolycomModel(PolycomPreTrainedModel):
