@@ -1,7 +1,8 @@
 """A sparse decoder's training step against the dense one of as many active parameters, and transformers' OLMoE.
 
 Run: python benchmarks/mixture_of_experts.py [--threads 1] [--dtypes float32 bfloat16] [--rounds 6] [--eager]
-     python benchmarks/mixture_of_experts.py --device cuda          a slice of the paper's 1B-7B shape, on a GPU
+     python benchmarks/mixture_of_experts.py --shape half            a layer of OLMoE, half as wide
+     python benchmarks/mixture_of_experts.py --device cuda          4 layers of the paper's 1B-7B shape, on a GPU
 
 One step is forward, loss, backward, clipping and fused AdamW. The ways: `swiglu` and `polynorm` experts, `dense`, a
 SwiGLU decoder whose feed-forward is as wide as a token's experts together, and transformers' OlmoeForCausalLM with the
@@ -55,8 +56,9 @@ class Shape(NamedTuple):
 
 
 SHAPES = {
-    "cpu": Shape(4096, 256, 4, 4, 192, 64, 8, 8, 256),
-    "cuda": Shape(50304, 2048, 4, 16, 1536, 64, 8, 4, 4096),  # 4 of the 16 layers
+    "small": Shape(4096, 256, 4, 4, 192, 64, 8, 8, 256),
+    "half": Shape(4096, 1024, 1, 8, 768, 64, 8, 4, 512),  # a layer of OLMoE-1B-7B, half as wide in all directions
+    "slice": Shape(50304, 2048, 4, 16, 1536, 64, 8, 4, 4096),  # 4 of its 16 layers
 }
 
 
@@ -177,6 +179,7 @@ def main() -> None:
     """Parses the options, warms the ways up, measures them in turns and prints a table for each dtype."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--shape", choices=SHAPES, help="default: small on a CPU, slice on a GPU")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16"])
     parser.add_argument("--rounds", type=int, default=6)
@@ -184,8 +187,8 @@ def main() -> None:
     parser.add_argument("--eager", action="store_true", help="leave our blocks uncompiled")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    device, shape = arguments.device, SHAPES[arguments.device]
-    on_cpu = device == "cpu"
+    device, on_cpu = arguments.device, arguments.device == "cpu"
+    shape = SHAPES[arguments.shape or ("small" if on_cpu else "slice")]
     clock = time.thread_time if on_cpu and arguments.threads == 1 else time.perf_counter
 
     def synchronised() -> float:

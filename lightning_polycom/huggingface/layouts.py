@@ -106,12 +106,6 @@ def stock_layout(config: DecoderConfig) -> tuple[StockLayout, str] | None:
     return None
 
 
-def shared_expert_size(config: DecoderConfig) -> int:
-    """The real width of a mixture's shared expert, 0 if there is none."""
-    size = 0 if config.mixture_of_experts is None else config.mixture_of_experts.shared_intermediate_size
-    return config.gated_width(size) if size else 0
-
-
 def config_json(
     config: DecoderConfig, own: bool, dtype: str, eos_token_id: int, load_balance_loss_weight: float | None = None
 ) -> dict[str, Any]:
@@ -164,7 +158,7 @@ def _own_experts(config: DecoderConfig) -> dict[str, Any]:
         return {}
     return {
         **_experts(config),
-        "shared_expert_intermediate_size": shared_expert_size(config),
+        "shared_expert_intermediate_size": config.shared_feed_forward_size,
         "selection_bias": config.mixture_of_experts.selection_bias,
     }
 

@@ -1,6 +1,5 @@
 """README.md of an exported folder: what the decoder is, what it was trained on, how to load it."""
 
-from lightning_polycom.huggingface.layouts import shared_expert_size
 from lightning_polycom.huggingface.run_facts import RunFacts
 from lightning_polycom.model import DecoderConfig
 
@@ -63,7 +62,7 @@ def _expert_rows(config: DecoderConfig) -> list[list[str]]:
     if mixture is None:
         return []
     experts = f"{mixture.num_experts}, of which {mixture.experts_per_token} take each token"
-    shared = shared_expert_size(config)
+    shared = config.shared_feed_forward_size
     return [
         ["parameters active for a token", f"{config.num_active_parameters:,}"],
         ["experts", experts + (", chosen with a selection bias" if mixture.selection_bias else "")],

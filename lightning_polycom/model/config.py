@@ -162,8 +162,10 @@ class DecoderConfig:
             self.qk_norm, self.head_size * (self.num_heads + self.key_value_heads)
         )
         activations = self.build_activation().num_coefficients
-        if self._shared_size:
-            activations += build_activation(self.shared_activation, width=self._shared_size).num_coefficients
+        if self.shared_feed_forward_size:
+            activations += build_activation(
+                self.shared_activation, width=self.shared_feed_forward_size
+            ).num_coefficients
         vectors = self.num_layers * (2 * self.hidden_size + qk_norms + activations) + self.hidden_size
         embedding = 0 if self.tie_embeddings else self.vocab_size * self.hidden_size
         return self._matrix_parameters(self._num_experts) + vectors + embedding
@@ -186,7 +188,7 @@ class DecoderConfig:
         """Parameters of the blocks' matrices and the output head, with `num_experts` feed-forwards in each block."""
         attention = 2 * self.hidden_size * self.head_size * (self.num_heads + self.key_value_heads)
         router = 0 if self.mixture_of_experts is None else self._num_experts * self.hidden_size
-        width = num_experts * self.feed_forward_size + self._shared_size
+        width = num_experts * self.feed_forward_size + self.shared_feed_forward_size
         feed_forward = (3 if self.is_gated else 2) * self.hidden_size * width
         return self.num_layers * (attention + router + feed_forward) + self.vocab_size * self.hidden_size
 
@@ -199,8 +201,8 @@ class DecoderConfig:
         return 1 if self.mixture_of_experts is None else self.mixture_of_experts.experts_per_token
 
     @property
-    def _shared_size(self) -> int:
-        """The real width of the shared expert, 0 where there is none."""
+    def shared_feed_forward_size(self) -> int:
+        """The real width of a mixture's shared expert, 0 where there is none."""
         mixture = self.mixture_of_experts
         if mixture is None or not mixture.shared_intermediate_size:
             return 0
@@ -229,7 +231,7 @@ class DecoderConfig:
     @property
     def _activation_elements(self) -> int:
         """Values that one token's activations take in, over all layers."""
-        return self.num_layers * (self._experts_per_token * self.feed_forward_size + self._shared_size)
+        return self.num_layers * (self._experts_per_token * self.feed_forward_size + self.shared_feed_forward_size)
 
     def build_activation(self) -> Activation:
         """A new activation for a block's feed-forward, or for all its experts."""

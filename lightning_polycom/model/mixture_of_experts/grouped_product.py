@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 ALIGNMENT_BYTES = 16  # of the distance between rows, as torch's grouped products want it
+BLOCK_ROWS = 64
 NAME = "lightning_polycom::grouped"
 
 
@@ -33,7 +34,9 @@ def grouped_rows(x: Tensor, weight: Tensor, offsets: Tensor) -> Tensor:
         return F.grouped_mm(x, weight, offs=offsets)
     found = x.new_empty(len(x), weight.shape[2])
     for matrix, (start, end) in zip(weight, _bounds(offsets), strict=True):
-        torch.mm(x[start:end], matrix, out=found[start:end])
+        # Rows of neighbours are multiplied too, and thrown away.
+        first = max(0, min(start, len(x) - _in_blocks(end - start)))
+        found[start:end] = (x[first : first + _in_blocks(end - start)] @ matrix)[start - first : end - first]
     return found
 
 
@@ -42,7 +45,11 @@ def grouped_sums(x: Tensor, y: Tensor, offsets: Tensor) -> Tensor:
     """(rows, in) and (rows, out) -> x.T @ y of each group's rows, (groups, in, out); zero for a group without rows."""
     if _is_grouped_by_torch(x, y):
         return F.grouped_mm(x.t(), y, offs=offsets)
-    return torch.stack([x[start:end].t() @ y[start:end] for start, end in _bounds(offsets)])
+    found = x.new_empty(len(offsets), x.shape[1], y.shape[1])
+    for matrix, (start, end) in zip(found, _bounds(offsets), strict=True):
+        padding = (0, 0, 0, _in_blocks(end - start) - (end - start))  # rows of zeros add nothing
+        torch.mm(F.pad(x[start:end], padding).t(), F.pad(y[start:end], padding), out=matrix)
+    return found
 
 
 @grouped_rows.register_fake
@@ -75,11 +82,16 @@ grouped_rows.register_autograd(_differentiate, setup_context=_keep_for_backward)
 def _is_grouped_by_torch(*factors: Tensor) -> bool:
     """Whether torch groups the products; else each expert's are computed in turn, and the offsets are read for that.
 
-    torch groups fp32, fp16 and bf16 on a CPU and bf16 on a GPU, if there are rows, and each starts at a multiple of 16
-    bytes.
+    torch groups fp32 on a CPU and bf16 on a GPU, if there are rows, and each starts at a multiple of 16 bytes. It would
+    group bf16 on a CPU too, but there every number of rows that has not been seen costs more than the product.
     """
-    dtypes = (torch.float32, torch.float16, torch.bfloat16) if factors[0].device.type == "cpu" else (torch.bfloat16,)
-    return factors[0].dtype in dtypes and all(factor.numel() and _is_aligned(factor) for factor in factors)
+    dtype = torch.float32 if factors[0].device.type == "cpu" else torch.bfloat16
+    return factors[0].dtype == dtype and all(factor.numel() and _is_aligned(factor) for factor in factors)
+
+
+def _in_blocks(rows: int) -> int:
+    """Rows rounded up to whole blocks: oneDNN builds a kernel for every number of rows and keeps some of them."""
+    return -(-rows // BLOCK_ROWS) * BLOCK_ROWS
 
 
 def _is_aligned(factor: Tensor) -> bool:

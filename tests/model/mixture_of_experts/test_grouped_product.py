@@ -34,11 +34,14 @@ def looped(x, weight, offsets):
 def test_equals_the_loop_forward_and_backward(offsets, dtype, inner):
     x, weight, ends = factors(offsets, dtype, inner)
     found, expected = grouped_linear(x, weight, ends), looped(x, weight, ends)
-    assert found.dtype == dtype and torch.equal(found, expected)
+    assert found.dtype == dtype
+    # A product of more rows may be summed in another order.
+    tolerance = {torch.float64: 1e-12, torch.bfloat16: 0.03, torch.float32: 1e-5}[dtype]
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
     grad = torch.randn(found.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
     gradients = torch.autograd.grad(found, (x, weight), grad), torch.autograd.grad(expected, (x, weight), grad)
     for ours, theirs in zip(*gradients, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=0 if dtype == torch.float64 else 1e-5)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("rows", [0, 1])
@@ -49,6 +52,16 @@ def test_few_rows(rows):
     assert y.shape == (rows, 24)
     assert torch.equal(weight.grad[1], x.detach().sum(0).expand(24, 16))
     assert not weight.grad[0].any() and not weight.grad[2].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_groups_across_blocks_of_rows(dtype):
+    x, weight, ends = factors([70, 70, 200, 201], dtype)
+    with torch.no_grad():
+        x[70:74] = torch.inf  # of a neighbour: thrown away, whatever it is
+    y, expected = grouped_linear(x, weight, ends), looped(x, weight, ends)
+    torch.testing.assert_close(y[:70], expected[:70], rtol=1e-2, atol=0.03)
+    torch.testing.assert_close(y[74:], expected[74:], rtol=1e-2, atol=0.03)
 
 
 def test_gradients_are_those_of_differences():
@@ -62,7 +75,7 @@ def test_autocast_says_the_dtype_and_gradients_keep_the_parameters():
         y = grouped_linear(x, weight, ends)
     y.float().square().sum().backward()
     assert y.dtype == torch.bfloat16 and weight.grad.dtype == x.grad.dtype == torch.float32
-    assert torch.equal(y, looped(x.bfloat16(), weight.bfloat16(), ends))
+    torch.testing.assert_close(y, looped(x.bfloat16(), weight.bfloat16(), ends), rtol=0, atol=0.03)
 
 
 def test_gradient_of_a_weight_lies_in_memory_as_the_weight():
