@@ -11,11 +11,12 @@ class Recorder:
 
     def __init__(self, root):
         self.default_root_dir, self.global_step, self.is_global_zero = str(root), 0, True
-        self.strategy = SimpleNamespace(broadcast=lambda value: value)
+        self.log_every_n_steps = 2
+        self.strategy = SimpleNamespace(broadcast=lambda value: value, reduce_boolean_decision=lambda value: value)
 
-    def save_checkpoint(self, path):
+    def save_checkpoint(self, path, storage_options):
         path.parent.mkdir(exist_ok=True)
-        path.write_text(str(self.global_step))
+        storage_options.run(lambda checkpoint: path.write_text(str(checkpoint["step"])), {"step": self.global_step})
 
 
 def train(callback: StepCheckpoint, trainer: Recorder, steps: int, micro_batches: int = 1) -> None:
