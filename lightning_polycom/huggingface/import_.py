@@ -1,9 +1,10 @@
 """A folder of transformers to the folder of a run, with one checkpoint of weights."""
 
 import inspect
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -26,6 +27,37 @@ from lightning_polycom.model import Decoder, DecoderConfig
 IGNORED = "rotary_emb.inv_freq"  # a table that old folders keep
 
 
+class OpenFolder(NamedTuple):
+    """A folder of transformers that holds the weights of a decoder of ours; `values` are those of its config.json."""
+
+    values: dict[str, Any]
+    config: DecoderConfig
+    files: WeightFiles
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """The decoder's weights by name, in fp32, one at a time; a tied head is left out."""
+        with torch.device("meta"):
+            names = list(Decoder(self.config).state_dict())
+        for name in names:
+            theirs = to_transformers(name)
+            if theirs != HEAD or not self.config.tie_embeddings:
+                yield name, self.files.read(theirs).float()
+
+
+def open_folder(folder: Path) -> OpenFolder:
+    """Opens the weights of `folder` and compares their names and shapes with its config.json.
+
+    Raises:
+        InputError: a folder that does not describe one of our decoders, whose weights do not fit it, or are no
+            safetensors.
+    """
+    values = read_json(folder / "config.json")
+    config = decoder_config(folder / "config.json", values)
+    files = WeightFiles(folder)
+    _check_names(folder, config, files)
+    return OpenFolder(values, config, files)
+
+
 def import_folder(
     folder: Path, output: Path, eos_token: str | None = None, data_folder: str | None = None
 ) -> DecoderConfig:
@@ -41,17 +73,17 @@ def import_folder(
     refuse_other_content(output, marker=None)
     if not folder.is_dir():
         raise InputError(f"import: {folder} is no folder; give one that transformers has saved")
-    values = read_json(folder / "config.json")
-    config = decoder_config(folder / "config.json", values)
-    files = WeightFiles(folder)
-    _check_names(folder, config, files)
-    tokenizer = read_tokenizer(folder, values, eos_token)
+    opened = open_folder(folder)
+    config = opened.config
+    tokenizer = read_tokenizer(folder, opened.values, eos_token)
     if tokenizer.vocab_size > config.vocab_size:
         raise InputError(
             f"import: {folder}/tokenizer.json has {tokenizer.vocab_size} tokens and the embedding {config.vocab_size} "
             "rows; the tokenizer belongs to another model"
         )
-    weights, step = _weights(config, files), _step(folder)
+    weights, step = {PREFIX + name: values for name, values in opened.weights()}, _step(folder)
+    if config.tie_embeddings:
+        weights[f"{PREFIX}head.weight"] = weights[f"{PREFIX}embedding.weight"]
     record = _record(config, tokenizer, folder, data_folder or str(output))
     with new_folder(output) as building:
         (building / "checkpoints").mkdir()
@@ -106,20 +138,6 @@ def _check_names(folder: Path, config: DecoderConfig, files: WeightFiles) -> Non
 def _first(names: set[str]) -> str:
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return f"{min(names)}{more}"
-
-
-def _weights(config: DecoderConfig, files: WeightFiles) -> dict[str, Tensor]:
-    """The weights in fp32 by the names of a checkpoint; a tied head shares its tensor."""
-    with torch.device("meta"):
-        names = list(Decoder(config).state_dict())
-    weights: dict[str, Tensor] = {}
-    for name in names:
-        theirs = to_transformers(name)
-        if theirs == HEAD and config.tie_embeddings:
-            weights[PREFIX + name] = weights[f"{PREFIX}embedding.weight"]
-        else:
-            weights[PREFIX + name] = files.read(theirs).float()
-    return weights
 
 
 def _run_config(config: DecoderConfig) -> dict[str, Any]:
