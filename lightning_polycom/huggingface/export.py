@@ -46,7 +46,7 @@ def export_checkpoint(path: str | os.PathLike, output: Path, options: ExportOpti
     folder = run_folder_of(file)
     tokenizer, facts = load_tokenizer(folder), run_facts(folder, file, checkpoint)
     dtype = DTYPES[options.dtype]
-    described = config_json(config, options.layout == "own", str(dtype).removeprefix("torch."), tokenizer.eos_token_id)
+    described = config_json(config, options.layout == "own", str(dtype).removeprefix("torch."), tokenizer)
     architecture = described["architectures"][0]
     own = architecture == OWN_ARCHITECTURE
     with new_folder(output, RECORD) as building:
@@ -64,7 +64,8 @@ def export_checkpoint(path: str | os.PathLike, output: Path, options: ExportOpti
 
 def _generation_config(tokenizer: Tokenizer) -> dict[str, int]:
     """Padding is masked out, so its id does not matter; without one, `generate` warns each time."""
-    return {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.eos_token_id}
+    begin = {} if tokenizer.bos_token_id is None else {"bos_token_id": tokenizer.bos_token_id}
+    return {**begin, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.eos_token_id}
 
 
 def _copy_own_files(folder: Path) -> None:

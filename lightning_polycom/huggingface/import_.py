@@ -102,7 +102,11 @@ def _record(config: DecoderConfig, tokenizer: Tokenizer, source: Path, data_fold
         "imported_from": str(source),
         "precision": "32-true",
         "data_folder": data_folder,
-        "tokenizer": {"eos_token": tokenizer.eos_token, "sha256": tokenizer.fingerprint},
+        "tokenizer": {
+            "eos_token": tokenizer.eos_token,
+            "bos_token": tokenizer.bos_token,
+            "sha256": tokenizer.fingerprint,
+        },
         "activation": config.activation.name,
         "num_parameters": config.num_parameters,
     }
