@@ -64,11 +64,11 @@ def copied(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """
     copies: dict[int, Any] = {}
     by_memory: dict[tuple, Tensor] = {}
-    for tensor in _tensors(checkpoint):
-        if id(tensor) not in copies:
-            copies[id(tensor)] = _copied_once(tensor, by_memory)
-    if torch.accelerator.is_available():
-        torch.accelerator.synchronize()
+    tensors = {id(tensor): tensor for tensor in _tensors(checkpoint)}
+    for number, tensor in tensors.items():
+        copies[number] = _copied_once(tensor, by_memory)
+    for device in {tensor.device for tensor in tensors.values()} - {torch.device("cpu")}:
+        torch.accelerator.synchronize(device)
     return copy.deepcopy(checkpoint, copies)
 
 

@@ -92,7 +92,8 @@ def test_the_first_losses_are_those_of_the_given_model(polycom, config, llama, t
     assert imported.code == 0, imported.err
     for number, path in enumerate((tmp_path / "runs/given", run / "checkpoints/step-00000001.ckpt")):
         version = f"again-{number}"
-        outcome = polycom("fit", "--config", config, "--model.initial_weights", path, *STILL, "--run.version", version)
+        files = ("--config", config, "--config", tmp_path / "runs/given/imported/config.yaml")
+        outcome = polycom("fit", *files, "--model.initial_weights", path, *STILL, "--run.version", version)
         assert outcome.code == 0, outcome.err
         assert_same_weights(saved(tmp_path / "runs/tiny" / version, 1)["state_dict"], kept["state_dict"])
     record = json.loads((tmp_path / "runs/tiny/again-0/run.json").read_text())
