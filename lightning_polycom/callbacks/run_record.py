@@ -81,6 +81,7 @@ def _facts(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, Any]:
             "bos_token": tokenizer.bos_token,
             "sha256": tokenizer.sha256,
         },
+        "initial_weights": pl_module.hparams["initial_weights"],
         "activation": config.activation.name,
         "num_parameters": config.num_parameters,
         "num_active_parameters": config.num_active_parameters,

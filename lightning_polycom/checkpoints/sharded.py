@@ -29,27 +29,28 @@ VALUES = "values.pt"
 WEIGHTS = "state_dict."
 
 
-def write_sharded(checkpoint: dict[str, Any], path: Path) -> None:
+def write_sharded(checkpoint: dict[str, Any], path: Path, group: torch.distributed.ProcessGroup | None = None) -> None:
     """Writes `checkpoint` to the folder `path`, whole or not at all. Collective; every rank adds its shards.
 
     `checkpoint` has the single-file form, but weights may be DTensors, and optimizer states name parameters instead of
-    numbering them. The folder gets its name from rank 0 when all ranks have finished.
+    numbering them. The folder gets its name from rank 0 when all ranks have finished. `group` holds all ranks; default
+    the one that training uses.
 
     Raises:
         InputError: on every rank, if one of them cannot write.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     tensors, values = _split(checkpoint)
-    _on_first_rank(path, _prepare, temporary)
+    _on_first_rank(path, group, _prepare, temporary)
     try:
-        dcp.save(tensors, storage_writer=dcp.FileSystemWriter(temporary))
+        dcp.save(tensors, storage_writer=dcp.FileSystemWriter(temporary), process_group=group)
         problem = None
     except dcp.api.CheckpointException as error:  # raised on every rank
         problem = next(iter(error.failures.values()))[0]
     if problem is not None:
-        _on_first_rank(path, remove, temporary)
+        _on_first_rank(path, group, remove, temporary)
         raise cannot_be_saved(path, problem)
-    _on_first_rank(path, _finish, temporary, path, values)
+    _on_first_rank(path, group, _finish, temporary, path, values)
 
 
 def read_values(folder: Path) -> dict[str, Any]:
@@ -195,7 +196,9 @@ def _finish(temporary: Path, path: Path, values: dict[str, Any]) -> None:
             remove(temporary)
 
 
-def _on_first_rank(path: Path, work: Callable[..., None], *arguments: Any) -> None:
+def _on_first_rank(
+    path: Path, group: torch.distributed.ProcessGroup | None, work: Callable[..., None], *arguments: Any
+) -> None:
     """Waits for rank 0 to do its `work`; what goes wrong there is raised on every rank. Collective."""
     problem = [None]
     try:
@@ -203,7 +206,7 @@ def _on_first_rank(path: Path, work: Callable[..., None], *arguments: Any) -> No
             work(*arguments)
     except (OSError, RuntimeError) as error:
         problem = [str(cannot_be_saved(path, error))]
-    torch.distributed.broadcast_object_list(problem, src=0)
+    torch.distributed.broadcast_object_list(problem, src=0, group=group)
     if problem[0] is not None:
         raise InputError(problem[0])
 

@@ -180,6 +180,8 @@ class PolycomCLI(LightningCLI):
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
+        if self.checkpoint is not None:
+            self.model.initial_weights = None  # a checkpoint to go on from comes first
         if self.config[subcommand].dry_run:
             print_plan(self.model, self.datamodule, self.trainer)
             return

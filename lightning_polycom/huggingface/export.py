@@ -56,7 +56,7 @@ def export_checkpoint(path: str | os.PathLike, output: Path, options: ExportOpti
         config,
         options.layout == "own",
         str(dtype).removeprefix("torch."),
-        tokenizer.eos_token_id,
+        tokenizer,
         balancing.get("load_balance_loss_weight"),
     )
     architecture = described["architectures"][0]
@@ -76,7 +76,8 @@ def export_checkpoint(path: str | os.PathLike, output: Path, options: ExportOpti
 
 def _generation_config(tokenizer: Tokenizer) -> dict[str, int]:
     """Padding is masked out, so its id does not matter; without one, `generate` warns each time."""
-    return {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.eos_token_id}
+    begin = {} if tokenizer.bos_token_id is None else {"bos_token_id": tokenizer.bos_token_id}
+    return {**begin, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.eos_token_id}
 
 
 def _copy_own_files(folder: Path) -> None:

@@ -1,9 +1,10 @@
 """A folder of transformers to the folder of a run, with one checkpoint of weights."""
 
 import inspect
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -26,6 +27,41 @@ from lightning_polycom.model import Decoder, DecoderConfig
 IGNORED = "rotary_emb.inv_freq"  # a table that old folders keep
 
 
+class OpenFolder(NamedTuple):
+    """A folder of transformers that holds the weights of a decoder of ours; `values` are those of its config.json."""
+
+    values: dict[str, Any]
+    config: DecoderConfig
+    files: WeightFiles
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """The decoder's weights by name, in fp32, one at a time; a tied head is left out."""
+        for name, found in _places(self.config, self.files).items():
+            if found[0].name == HEAD and self.config.tie_embeddings:
+                continue
+            if found[0].expert is None:
+                yield name, self.files.read(found[0].name, found[0].rows).float()
+                continue
+            whole = torch.empty(len(found), *found[0].shape)
+            for place in found:
+                whole[place.expert] = self.files.read(place.name)
+            yield name, whole
+
+
+def open_folder(folder: Path) -> OpenFolder:
+    """Opens the weights of `folder` and compares their names and shapes with its config.json.
+
+    Raises:
+        InputError: a folder that does not describe one of our decoders, whose weights do not fit it, or are no
+            safetensors.
+    """
+    values = read_json(folder / "config.json")
+    config = decoder_config(folder / "config.json", values)
+    files = WeightFiles(folder)
+    _check_names(folder, config, files)
+    return OpenFolder(values, config, files)
+
+
 def import_folder(
     folder: Path, output: Path, eos_token: str | None = None, data_folder: str | None = None
 ) -> DecoderConfig:
@@ -41,17 +77,17 @@ def import_folder(
     refuse_other_content(output, marker=None)
     if not folder.is_dir():
         raise InputError(f"import: {folder} is no folder; give one that transformers has saved")
-    values = read_json(folder / "config.json")
-    config = decoder_config(folder / "config.json", values)
-    files = WeightFiles(folder)
-    _check_names(folder, config, files)
-    tokenizer = read_tokenizer(folder, values, eos_token)
+    opened = open_folder(folder)
+    config = opened.config
+    tokenizer = read_tokenizer(folder, opened.values, eos_token)
     if tokenizer.vocab_size > config.vocab_size:
         raise InputError(
             f"import: {folder}/tokenizer.json has {tokenizer.vocab_size} tokens and the embedding {config.vocab_size} "
             "rows; the tokenizer belongs to another model"
         )
-    weights, step = _weights(config, files), _step(folder)
+    weights, step = {PREFIX + name: values for name, values in opened.weights()}, _step(folder)
+    if config.tie_embeddings:
+        weights[f"{PREFIX}head.weight"] = weights[f"{PREFIX}embedding.weight"]
     record = _record(config, tokenizer, folder, data_folder or str(output))
     with new_folder(output) as building:
         (building / "checkpoints").mkdir()
@@ -70,7 +106,11 @@ def _record(config: DecoderConfig, tokenizer: Tokenizer, source: Path, data_fold
         "imported_from": str(source),
         "precision": "32-true",
         "data_folder": data_folder,
-        "tokenizer": {"eos_token": tokenizer.eos_token, "sha256": tokenizer.fingerprint},
+        "tokenizer": {
+            "eos_token": tokenizer.eos_token,
+            "bos_token": tokenizer.bos_token,
+            "sha256": tokenizer.fingerprint,
+        },
         "activation": config.activation.name,
         "num_parameters": config.num_parameters,
         "num_active_parameters": config.num_active_parameters,
@@ -114,21 +154,6 @@ def _check_names(folder: Path, config: DecoderConfig, files: WeightFiles) -> Non
 def _first(names: set[str]) -> str:
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return f"{min(names)}{more}"
-
-
-def _weights(config: DecoderConfig, files: WeightFiles) -> dict[str, Tensor]:
-    """The weights in fp32 by the names of a checkpoint; a tied head shares its tensor."""
-    weights: dict[str, Tensor] = {}
-    for name, found in _places(config, files).items():
-        if found[0].name == HEAD and config.tie_embeddings:
-            weights[PREFIX + name] = weights[f"{PREFIX}embedding.weight"]
-        elif found[0].expert is None:
-            weights[PREFIX + name] = files.read(found[0].name, found[0].rows).float()
-        else:
-            whole = weights[PREFIX + name] = torch.empty(len(found), *found[0].shape)
-            for place in found:
-                whole[place.expert] = files.read(place.name)
-    return weights
 
 
 def _run_config(config: DecoderConfig) -> dict[str, Any]:

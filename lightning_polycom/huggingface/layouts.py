@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning_polycom.activations import ACTIVATIONS, ActivationConfig
+from lightning_polycom.data.tokenizer import Tokenizer
 from lightning_polycom.errors import InputError
 from lightning_polycom.model import DecoderConfig
 
@@ -107,7 +108,7 @@ def stock_layout(config: DecoderConfig) -> tuple[StockLayout, str] | None:
 
 
 def config_json(
-    config: DecoderConfig, own: bool, dtype: str, eos_token_id: int, load_balance_loss_weight: float | None = None
+    config: DecoderConfig, own: bool, dtype: str, tokenizer: Tokenizer, load_balance_loss_weight: float | None = None
 ) -> dict[str, Any]:
     """The config.json of a decoder; with `own` for the modeling files in the folder, also where a stock class would do.
 
@@ -122,7 +123,7 @@ def config_json(
             f"known: {', '.join(ACTIVATIONS)}"
         )
     stock = None if own else stock_layout(config)
-    common = _common(config, dtype, eos_token_id)
+    common = _common(config, dtype, tokenizer)
     if stock is None:
         activation = {"name": config.activation.name, **config.activation.options}
         return {
@@ -173,7 +174,7 @@ def _experts(config: DecoderConfig) -> dict[str, Any]:
     }
 
 
-def _common(config: DecoderConfig, dtype: str, eos_token_id: int) -> dict[str, Any]:
+def _common(config: DecoderConfig, dtype: str, tokenizer: Tokenizer) -> dict[str, Any]:
     deviation = config.initialization.standard_deviation or math.sqrt(2 / (5 * config.hidden_size))
     return {
         "vocab_size": config.vocab_size,
@@ -189,8 +190,8 @@ def _common(config: DecoderConfig, dtype: str, eos_token_id: int) -> dict[str, A
         "tie_word_embeddings": config.tie_embeddings,
         "initializer_range": deviation,
         "use_cache": True,
-        "bos_token_id": None,
-        "eos_token_id": eos_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": None,
         "dtype": dtype,
     }

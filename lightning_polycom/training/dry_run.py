@@ -17,6 +17,7 @@ from lightning_polycom.model import Decoder
 from lightning_polycom.training.compilation import missing_compiler
 from lightning_polycom.training.fit_to_data import require_vocabulary, require_window
 from lightning_polycom.training.fsdp_strategy import FSDP2Strategy
+from lightning_polycom.training.initial_weights import find_initial_weights
 from lightning_polycom.training.module import LanguageModel
 from lightning_polycom.training.schedules import build_schedule
 from lightning_polycom.training.step_memory import StepShape, Uncountable, count_step_memory
@@ -41,6 +42,7 @@ def plan_rows(model: LanguageModel, data: TokenDataModule, trainer: L.Trainer) -
         Decoder(config)
     plan = BatchPlan(data.global_batch_size, data.micro_batch_size, trainer.world_size)
     require_window(config, data.sequence_length)
+    begin = [] if model.initial_weights is None else [str(find_initial_weights(model.initial_weights, config))]
     if _is_there(data):
         training_data = TrainingData(data.selection)
         require_vocabulary(config, training_data)
@@ -67,6 +69,7 @@ def plan_rows(model: LanguageModel, data: TokenDataModule, trainer: L.Trainer) -
         ("data", _data_row(data)),
         *([("validation", _validation_row(data))] if _is_there(data) else []),
         *([] if data.mixture is None else [("mixture", _mixture_row(data, steps))]),
+        *[("initial weights", found) for found in begin],
         ("run folder", str(Path(trainer.default_root_dir))),
     ]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
+from lightning_polycom.checkpoints.background import Save
 from lightning_polycom.checkpoints.complete import is_sharded
 from lightning_polycom.checkpoints.load import read_checkpoint
 from lightning_polycom.checkpoints.sharded import WEIGHTS, read_into, read_values, sizes, write_sharded
@@ -89,9 +91,15 @@ class FSDP2Strategy(ModelParallelStrategy):
         groups = [{**g, "params": [names[p] for p in g["params"]]} for g in optimizer.param_groups]
         return {"state": {names[p]: state for p, state in optimizer.state.items()}, "param_groups": groups}
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Any = None) -> None:
-        """Writes a sharded checkpoint; collective."""
-        write_sharded(checkpoint, Path(self.broadcast(str(filepath))))
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], filepath: str | Path, storage_options: Save | None = None
+    ) -> None:
+        """Writes a sharded checkpoint, when and where `storage_options` says; collective."""
+        path = Path(self.broadcast(str(filepath)))
+        if storage_options is None:
+            write_sharded(checkpoint, path)
+        else:
+            storage_options.run(partial(write_sharded, path=path, group=storage_options.group), checkpoint)
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
         """Fills this rank's shards of weights and optimizer states; returns everything else. Collective.

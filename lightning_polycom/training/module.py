@@ -27,7 +27,9 @@ from lightning_polycom.training.compilation import compile_blocks, require_compi
 from lightning_polycom.training.domain_loss import DomainLoss, loss_scalars
 from lightning_polycom.training.fit_to_data import require_vocabulary, require_window
 from lightning_polycom.training.fsdp_strategy import FSDP2Strategy
+from lightning_polycom.training.initial_weights import find_initial_weights, load_initial_weights
 from lightning_polycom.training.optimizers import OptimizerConfig, build_optimizer
+from lightning_polycom.training.same_decoder import differences
 from lightning_polycom.training.scalars import log_scalars
 from lightning_polycom.training.schedules import ScheduleConfig, build_schedule
 from lightning_polycom.training.sharding import reshard, shard
@@ -53,6 +55,8 @@ class LanguageModel(L.LightningModule):
             (`selective`). Less memory, more time, the same gradients.
         balancing: What keeps the experts of a sparse decoder equally busy.
         skip_steps: Which optimizer steps are not applied, and how many of them stop the run.
+        initial_weights: A checkpoint, a run's folder or a Hugging Face folder, with whose weights training begins, at
+            step 0; default drawn from the seed. A resumed run does not read it again.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class LanguageModel(L.LightningModule):
         activation_checkpointing: ActivationCheckpointing = "none",
         balancing: BalancingConfig = BalancingConfig(),
         skip_steps: SkipStepsConfig = SkipStepsConfig(),
+        initial_weights: str | None = None,
     ):
         super().__init__()
         require_known(activation_checkpointing)
@@ -81,6 +86,7 @@ class LanguageModel(L.LightningModule):
                 "activation_checkpointing": activation_checkpointing,
                 "balancing": asdict(balancing),
                 "skip_steps": asdict(skip_steps),
+                "initial_weights": initial_weights,
             }
         )
         self.decoder_config, self.optimizer_config, self.schedule_config = decoder, optimizer, schedule
@@ -88,6 +94,7 @@ class LanguageModel(L.LightningModule):
         self.compiled = compile  # `compile` is a method of every module
         self.activation_checkpointing = activation_checkpointing
         self.step_guard = StepGuard(skip_steps)
+        self.initial_weights = initial_weights
         self.decoder: Decoder | None = None
         self._step_sums: Tensor | None = None
         self._step_targets: Tensor | None = None  # of the step in progress, where they have to be counted over ranks
@@ -112,7 +119,12 @@ class LanguageModel(L.LightningModule):
                 shard(self.decoder, strategy.sharding_mesh, str(self.trainer.precision))
             self.decoder.to_empty(device=strategy.root_device)
             self.decoder.tie_embeddings()
-            initialize(self.decoder, self.seed)
+            if self.initial_weights is None:
+                initialize(self.decoder, self.seed)
+            else:
+                found = find_initial_weights(self.initial_weights, self.decoder_config)
+                load_initial_weights(self.decoder, found)
+                self.hparams["initial_weights"] = str(found)
 
     def setup(self, stage: str) -> None:
         """Checks tokens, compiler and schedule before anything is written; makes a loss accumulator for each domain."""
@@ -233,18 +245,12 @@ class LanguageModel(L.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of another decoder, naming what differs."""
-        theirs = _flat(asdict(DecoderConfig.from_dict(checkpoint["hyper_parameters"]["decoder"])))
-        ours = _flat(asdict(self.decoder_config))
-        how, what = ("recompute_activation",), sorted(set(ours) | set(theirs))  # how it computes, not what
-        differing = [
-            f"{name} {theirs.get(name)} (here {ours.get(name)})"
-            for name in what
-            if name not in how and theirs.get(name) != ours.get(name)
-        ]
+        theirs = checkpoint["hyper_parameters"]
+        differing = differences(DecoderConfig.from_dict(theirs["decoder"]), self.decoder_config)
         if differing:
-            raise InputError(
-                f"ckpt_path: the checkpoint is of another decoder: {', '.join(differing)}; resume with its own config"
-            )
+            what = ", ".join(differing.values())
+            raise InputError(f"ckpt_path: the checkpoint is of another decoder: {what}; resume with its own config")
+        self.hparams["initial_weights"] = theirs.get("initial_weights")  # where this training began
         self.step_guard.load_state_dict(checkpoint.get("step_guard", {}))
 
     def _loss(self, batch: dict[str, Any], z_loss_weight: float = 0.0) -> tuple[LossSums, list[Routing]]:
@@ -283,14 +289,6 @@ class LanguageModel(L.LightningModule):
 
     def _count(self, sums: Tensor) -> None:
         self._step_sums = sums if self._step_sums is None else self._step_sums + sums
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted name."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
 
 
 def _check_trainer(trainer: L.Trainer) -> None:

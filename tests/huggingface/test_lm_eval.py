@@ -43,18 +43,25 @@ def requests(kind: str, arguments: list[tuple]) -> list:
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "bos_token"),
     [
-        tiny(qk_norm="head", tie_embeddings=True),
-        tiny("swiglu", num_key_value_heads=2),
-        sparse(ActivationConfig("polynorm", scope="expert"), selection_bias=True, shared_intermediate_size=24),
-        sparse("swiglu"),
+        (tiny(qk_norm="head", tie_embeddings=True), None),
+        (tiny("swiglu", num_key_value_heads=2), None),
+        (tiny("swiglu"), "!"),
+        (sparse(ActivationConfig("polynorm", scope="expert"), selection_bias=True, shared_intermediate_size=24), None),
+        (sparse("swiglu"), None),
     ],
 )
-def test_every_kind_of_request(make_run, tmp_path, config):
+def test_every_kind_of_request(make_run, tmp_path, config, bos_token):
     run, _ = make_run(config)
+    record = json.loads((run / "run.json").read_text())
+    record["tokenizer"]["bos_token"] = bos_token
+    (run / "run.json").write_text(json.dumps(record))
     export_checkpoint(run, tmp_path / "exported")
-    theirs, ours = stock_lm(tmp_path / "exported"), DecoderLM(*load_decoder(run))
+    decoder, tokenizer = load_decoder(run)
+    theirs = stock_lm(tmp_path / "exported")
+    ours = DecoderLM(decoder, tokenizer, bos_token_id=tokenizer.bos_token_id)
+    assert theirs.tok_encode("a text") == ours.tok_encode("a text")
     assert theirs.max_length == ours.max_length and theirs.prefix_token_id == ours.prefix_token_id
     text = "The quick brown fox <|endoftext|> jumps over the lazy dog, again and again. "
     pairs = [("Question: 1 + 1\nAnswer:", " 2"), ("", "Once upon"), (text * 3, " a long context"), ("x ", " y")]

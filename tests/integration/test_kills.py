@@ -43,7 +43,7 @@ def config(tiny_config, tmp_path) -> Path:
     values["trainer"] |= {"max_steps": STEPS, "val_check_interval": STEPS}
     recorder = {"class_path": "stream_recorder.StreamRecorder", "init_args": {"folder": str(tmp_path / "records")}}
     values["trainer"]["callbacks"] = [recorder]
-    values["checkpoint"]["every_n_steps"] = INTERVAL
+    values["checkpoint"] |= {"every_n_steps": INTERVAL, "asynchronous": False}  # a kill must find it written
     tiny_config.write_text(yaml.safe_dump(values))
     return tiny_config
 

@@ -72,8 +72,9 @@ def test_a_run_whose_time_is_up_saves_and_goes_on(polycom, tiny_config, tmp_path
     assert [line["step"] for line in lines if "train/loss" in line][-2:] == [end - 1, end]
 
 
+@pytest.mark.parametrize("asynchronous", [True, pytest.param(False, marks=pytest.mark.long)])
 @pytest.mark.parametrize("options", [(), *(pytest.param(way, marks=pytest.mark.long) for way in (SHARDED, DDP))])
-def test_a_full_disk_leaves_the_previous_checkpoint_and_one_line(tiny_config, tmp_path, options):
+def test_a_full_disk_leaves_the_previous_checkpoint_and_one_line(tiny_config, tmp_path, options, asynchronous):
     values = yaml.safe_load(tiny_config.read_text())
     values["trainer"]["max_steps"] = 4
     tiny_config.write_text(yaml.safe_dump(values))
@@ -85,7 +86,8 @@ def test_a_full_disk_leaves_the_previous_checkpoint_and_one_line(tiny_config, tm
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))  # a checkpoint is 690 kB
 
-    more = ("--trainer.max_steps", 8, "--ckpt_path", "auto", *options)
+    more = ("--trainer.max_steps", 40, "--checkpoint.asynchronous", str(asynchronous).lower())
+    more = (*more, "--ckpt_path", "auto", *options)
     process = begin(tiny_config, *more, preexec_fn=limit)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 2, out + err
@@ -94,3 +96,5 @@ def test_a_full_disk_leaves_the_previous_checkpoint_and_one_line(tiny_config, tm
     assert err.count("polycom: error") == 1
     assert sorted(p.name for p in folder.iterdir()) == ["last.ckpt", "step-00000004.ckpt"]
     assert (folder / "step-00000004.ckpt").read_bytes() == before
+    steps = json.loads((folder.parent / "run.json").read_text())["steps"]  # at the latest, the next save finds out
+    assert 8 <= steps <= 12 if asynchronous else steps == 8

@@ -27,13 +27,13 @@ def config(tiny_config) -> Path:
     return tiny_config
 
 
-def start(config: Path, version: str, devices: int, steps: int, kill: str | None) -> int:
+def start(config: Path, version: str, devices: int, steps: int, kill: str | None, *options: object) -> int:
     """The exit code of one start under --ckpt_path auto; killed at `kill`, or left alone."""
     sharded = ("--config", "configs/trainer/fsdp.yaml", "--trainer.accelerator", "cpu", "--trainer.devices", devices)
     command = [
         sys.executable, "-m", "lightning_polycom", "fit", "--config", config, "--run.version", version,
         "--trainer.max_steps", steps, "--trainer.val_check_interval", steps, "--data.micro_batch_size", 4 // devices,
-        "--ckpt_path", "auto", *(sharded if devices > 1 else ()),
+        "--ckpt_path", "auto", *(sharded if devices > 1 else ()), *options,
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)} | ({"KILL": kill} if kill else {})
     found = subprocess.run(
@@ -50,11 +50,16 @@ def final(run: Path, steps: int) -> dict:
     return read_joined(path, True) if path.is_dir() else torch.load(path, weights_only=True)
 
 
-def check(config: Path, tmp_path: Path, devices: int, steps: int, moments: list[str]) -> int:
-    """Kills a run at each of `moments` of its starts; returns how many starts were killed before they finished."""
-    start(config, "straight", devices, steps, None)
-    killed = sum(start(config, "killed", devices, steps, moment) != 0 for moment in moments)
-    start(config, "killed", devices, steps, None)
+def check(config: Path, tmp_path: Path, devices: int, steps: int, moments: list[str], asynchronous: bool) -> int:
+    """Kills a run at each of `moments` of its starts; returns how many starts were killed before they finished.
+
+    The run that is not killed saves synchronously.
+    """
+    option = "--checkpoint.asynchronous"
+    start(config, "straight", devices, steps, None, option, "false")
+    saves = (option, str(asynchronous).lower())
+    killed = sum(start(config, "killed", devices, steps, moment, *saves) != 0 for moment in moments)
+    start(config, "killed", devices, steps, None, *saves)
     folders = [tmp_path / "runs/tiny" / name for name in ("straight", "killed")]
     one, other = (final(folder, steps) for folder in folders)
     assert all(torch.equal(value, other["state_dict"][name]) for name, value in one["state_dict"].items())
@@ -66,19 +71,25 @@ def check(config: Path, tmp_path: Path, devices: int, steps: int, moments: list[
 
 
 @pytest.mark.parametrize(
-    ("devices", "steps", "moments"),
-    [(1, 30, ["save:0", "0.02"]), pytest.param(2, 12, ["save:0.004"], marks=pytest.mark.long)],
+    ("devices", "steps", "moments", "asynchronous"),
+    [
+        (1, 30, ["slow:0.3", "save:0", "0.02"], True),
+        pytest.param(1, 30, ["save:0", "0.02"], False, marks=pytest.mark.long),
+        pytest.param(2, 12, ["slow:0.3", "save:0.004"], True, marks=pytest.mark.long),
+        pytest.param(2, 12, ["save:0.004"], False, marks=pytest.mark.long),
+    ],
 )
-def test_a_few_kills(config, tmp_path, devices, steps, moments):
-    assert check(config, tmp_path, devices, steps, moments) == len(moments)
+def test_a_few_kills(config, tmp_path, devices, steps, moments, asynchronous):
+    assert check(config, tmp_path, devices, steps, moments, asynchronous) == len(moments)
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("asynchronous", [True, False])
 @pytest.mark.parametrize(("devices", "steps", "longest"), [(1, 1000, 0.6), (2, 500, 2.0)])
-def test_many_kills(config, tmp_path, devices, steps, longest):
+def test_many_kills(config, tmp_path, devices, steps, longest, asynchronous):
     rng = random.Random(devices)
     moments = [
         f"save:{rng.uniform(0, 0.03):.4f}" if rng.random() < 0.5 else f"{rng.uniform(0, longest):.3f}"
         for _ in range(20)
     ]
-    assert check(config, tmp_path, devices, steps, moments) >= 15
+    assert check(config, tmp_path, devices, steps, moments, asynchronous) >= 15
