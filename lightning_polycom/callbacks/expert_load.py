@@ -66,7 +66,7 @@ class ExpertLoad(L.Callback):
 
 def is_sparse(pl_module: L.LightningModule) -> bool:
     """Whether there are experts."""
-    return pl_module.decoder_config.mixture_of_experts is not None
+    return pl_module.decoder.config.mixture_of_experts is not None
 
 
 def load_scalars(trainer: L.Trainer, pl_module: L.LightningModule) -> dict[str, float]:
