@@ -90,6 +90,6 @@ def test_many_kills(config, tmp_path, devices, steps, longest, asynchronous):
     rng = random.Random(devices)
     moments = [
         f"save:{rng.uniform(0, 0.03):.4f}" if rng.random() < 0.5 else f"{rng.uniform(0, longest):.3f}"
-        for _ in range(20)
+        for _ in range(36)
     ]
-    assert check(config, tmp_path, devices, steps, moments, asynchronous) >= 15
+    assert check(config, tmp_path, devices, steps, moments, asynchronous) >= 30
