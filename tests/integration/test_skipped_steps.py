@@ -86,7 +86,9 @@ def values(run: Path, tag: str) -> dict[int, float]:
     return {line["step"]: line[tag] for line in lines if tag in line}
 
 
-@pytest.mark.parametrize("kind", ["one", pytest.param("ddp", marks=pytest.mark.slow), "fsdp"])
+@pytest.mark.parametrize(
+    "kind", ["one", pytest.param("ddp", marks=pytest.mark.long), pytest.param("fsdp", marks=pytest.mark.slow)]
+)
 def test_a_poisoned_step_of_one_rank_is_as_if_undone_on_all(fit, records, tmp_path, kind):
     """Weights, moments and Adam's step: bit for bit those of a run that was put back after the same steps."""
     steps, last_rank = [3, 6], 0 if kind == "one" else 1
@@ -113,7 +115,7 @@ def test_a_poisoned_step_of_one_rank_is_as_if_undone_on_all(fit, records, tmp_pa
     assert all("gradient norm nan, the gradient norm is not finite" in line for line in lines)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["ddp", "replicas"])
 def test_ranks_agree_where_one_alone_has_gradients_that_are_not_finite(fit, records, kind):
     poison = callback("PoisonReduced", steps=[3], factor=float("inf"), rank=1)
@@ -143,7 +145,7 @@ def test_a_spike_is_skipped_and_a_resume_inside_the_window_changes_no_bit(fit, r
     assert "skipped step 6: loss " in resumed.out and " is a spike" in resumed.out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_counts_and_window_go_on_on_another_number_of_ranks(fit, tmp_path):
     poison = [callback("Poison", steps=[3], factor=float("nan"))]
     for kind, steps in (("fsdp", 4), ("one", 6), ("fsdp", 8)):

@@ -43,6 +43,7 @@ def sharded(tiny_config, tmp_path) -> Path:
     return tmp_path / "runs/tiny/version_0"
 
 
+@pytest.mark.slow
 def test_joined_then_exported_and_read_by_transformers(polycom, sharded, tmp_path, prepared):
     from transformers import AutoModelForCausalLM
 

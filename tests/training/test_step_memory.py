@@ -58,9 +58,9 @@ class ReadsValues(Activation):
         return x * x.abs().max().item()
 
 
-def cases(usual: dict, slow: dict) -> list:
+def cases(usual: dict, rare: dict) -> list:
     named = [(name, case, ()) for name, case in usual.items()]
-    named += [(name, case, pytest.mark.slow) for name, case in slow.items()]
+    named += [(name, case, pytest.mark.long) for name, case in rare.items()]
     return [pytest.param(*case, id=name, marks=marks) for name, case, marks in named]
 
 
