@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from fit_on_ranks import WAYS, fit_on_ranks
+from fit_on_ranks import fit_on_ranks
 
 from lightning_polycom.checkpoints.sharded import read_joined
 
