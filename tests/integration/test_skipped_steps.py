@@ -126,7 +126,7 @@ def test_ranks_agree_where_one_alone_has_gradients_that_are_not_finite(fit, reco
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("kind", ["one", pytest.param("fsdp", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["one", pytest.param("fsdp", marks=pytest.mark.long)])
 def test_a_spike_is_skipped_and_a_resume_inside_the_window_changes_no_bit(fit, records, tmp_path, kind):
     poison = [callback("Poison", steps=[6], factor=-300.0, rank=0)]
     settings = (*SPIKES, "--trainer.log_every_n_steps", 1, "--checkpoint.every_n_steps", 5)
