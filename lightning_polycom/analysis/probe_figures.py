@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 100
-COLORS = {"up": "tab:blue", "gate": "tab:orange", "down": "tab:green", "input": "tab:blue", "output": "tab:red"}
+COLORS = {"up": "tab:blue", "gate": "tab:orange", "down": "tab:green", "input": "tab:purple", "output": "tab:red"}
 BANDS = (("0.001", "0.999"), ("0.01", "0.99"), ("0.05", "0.95"), ("0.25", "0.75"))  # from light to dark
 
 
@@ -20,7 +20,7 @@ def draw_analysis(found: dict[str, Any], title: str) -> dict[str, "Figure"]:
     figures = {"effective_rank": _ranks(found, title)}
     for name, values in found.get("effective_rank_per_expert", {}).items():
         figures[f"effective_rank_{name}"] = draw_experts(
-            torch.tensor(values), f"{title}: effective rank of each expert's {name}", "effective rank"
+            torch.tensor(values), f"{title}\n{name} of each expert", "effective rank"
         )
     if any(found["coefficients"]):
         figures["coefficients"] = _coefficients(found["coefficients"], title)
@@ -130,7 +130,7 @@ def _quantiles(ax: "Axes", layers: list[dict[str, Any]], place: str) -> None:
         label = f"{100 * float(low):g} to {100 * float(high):g}%"
         ax.bar(numbers, heights, 0.7, bottoms, color=COLORS[place], alpha=alpha, linewidth=0, label=label)
     ax.scatter(numbers, [q["0.5"] for q in quantiles], marker="_", color="black", s=60, label="median")
-    ax.set(xlabel="layer", title=f"{place}: quantiles over tokens and channels")
+    ax.set(xlabel="layer", title=f"{place}: quantiles")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.3, axis="y")
     ax.use_sticky_edges = False  # leaves a margin below the bars, which do not start at 0
