@@ -1,7 +1,6 @@
 """What an analysis found as JSON, CSV, scalars and pictures."""
 
 import csv
-import json
 import math
 from collections.abc import Iterable
 from io import StringIO
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_polycom.atomic import write_json, write_text
+from lightning_polycom.json_object import read_json_object
 
 SCALARS = ("zero_fraction", "kurtosis", "max_abs")  # of what is seen at an activation
 TEXT_KEYS = ("num_tokens", "layer_similarity", "activation_statistics")  # that an analysis without data lacks
@@ -23,10 +23,13 @@ def write_analysis(path: Path, step: int, found: dict[str, Any]) -> None:
     """Writes the JSON file, atomically; a number that is not finite is null.
 
     What an earlier analysis of the same step read from text is kept if this one read none.
+
+    Raises:
+        InputError: that earlier file is damaged.
     """
     kept = {}
     if path.is_file() and "layer_similarity" not in found:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
+        earlier = read_json_object(path, "probes: ", "delete it")
         kept = {key: earlier[key] for key in TEXT_KEYS if key in earlier}
     write_json(path, _finite({"step": step, **found, **kept}))
 

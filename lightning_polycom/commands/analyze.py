@@ -65,7 +65,8 @@ def main() -> None:
     parsed = parser.parse_args(arguments)
     values = parsed[parsed.subcommand].as_dict()
     if parsed.subcommand == "checkpoint":
-        paths = analyze_checkpoint(locate_checkpoint(values.pop("target")), CheckpointOptions(**values))
+        target, wanted = values.pop("target"), CheckpointOptions(**values)
+        paths = analyze_checkpoint(locate_checkpoint(target), wanted)
     else:
         target, options = values.pop("target"), CurveOptions(values.pop("output"), values.pop("std"))
         settings = {name: value for name, value in values.items() if value is not None}

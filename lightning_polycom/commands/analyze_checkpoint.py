@@ -105,7 +105,7 @@ def _windows(run: Path, record: dict[str, Any], options: CheckpointOptions):
     settings = _data_settings(run)
     try:
         data = TrainingData(_selection(settings, record, options.data))
-        if data.tokenizer.sha256 != record["tokenizer"]["sha256"]:
+        if record["tokenizer"].get("sha256", data.tokenizer.sha256) != data.tokenizer.sha256:
             raise InputError(f"data: {data.selection} was made with another tokenizer than the run's")
         length = settings.get("sequence_length") or _longest_sequence(run)
         separate = settings.get("separate_documents", False)
