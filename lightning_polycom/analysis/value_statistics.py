@@ -89,7 +89,7 @@ class ValueStatistics:
             return
         least, largest = values.aminmax()
         self.least, self.largest = min(self.least, least.item()), max(self.largest, largest.item())
-        self.zeros += int((values == 0).sum())
+        self.zeros += values.numel() - int(values.count_nonzero())
         bins = (values.float().view(torch.int32) >> 16) & (BINS - 1)
         self._histogram += torch.bincount(bins, minlength=BINS).cpu()
         self.moments = self.moments.merged(_moments(values.double()))

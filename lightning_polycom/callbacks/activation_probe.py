@@ -6,6 +6,7 @@ import lightning as L
 
 from lightning_polycom.callbacks.preemption import stopped_by
 from lightning_polycom.callbacks.progress import StepProgress
+from lightning_polycom.callbacks.step_checkpoint import StepCheckpoint
 from lightning_polycom.errors import InputError
 from lightning_polycom.training.scalars import EventFiles, log_scalars
 
@@ -49,6 +50,9 @@ class ActivationProbe(L.Callback):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *_) -> None:
         """Analyses after an optimizer step whose number is a multiple of the interval."""
         if self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0:
+            for checkpoint in trainer.checkpoint_callbacks:
+                if isinstance(checkpoint, StepCheckpoint):
+                    checkpoint.save_if_due(trainer)  # before anything can go wrong in an analysis
             self._probe(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

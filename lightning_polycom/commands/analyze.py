@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from lightning_polycom.activations import Activation, ActivationConfig, build_activation
 from lightning_polycom.checkpoints import load_decoder, locate_checkpoint
-from lightning_polycom.checkpoints.load import read_weights
+from lightning_polycom.checkpoints.load import read_step
 from lightning_polycom.checkpoints.locate import run_folder_of
 from lightning_polycom.commands.analyze_checkpoint import CheckpointOptions, analyze_checkpoint
 from lightning_polycom.commands.parsing import OneLineParser
@@ -129,7 +129,7 @@ def _subject(target: str, settings: dict) -> Subject:
     file = locate_checkpoint(target)
     blocks, run = load_decoder(file)[0].blocks, run_folder_of(file.absolute())
     layers = {f"layer {layer}": block.feed_forward.activation for layer, block in enumerate(blocks)}
-    return Subject(f"{run.parent.name}-{run.name}", read_weights(file)["global_step"], layers)
+    return Subject(f"{run.parent.name}-{run.name}", read_step(file), layers)
 
 
 def _short(value: object) -> str:

@@ -52,7 +52,7 @@ def analyze_checkpoint(checkpoint: Path, options: CheckpointOptions) -> list[Pat
     from lightning_polycom.analysis.probe import analyze_text, analyze_weights
     from lightning_polycom.analysis.probe_files import json_name, write_analysis
     from lightning_polycom.checkpoints import load_decoder
-    from lightning_polycom.checkpoints.load import read_weights
+    from lightning_polycom.checkpoints.load import read_step
     from lightning_polycom.checkpoints.locate import run_folder_of
     from lightning_polycom.evaluation.live_decoder import evaluation_precision, placed
     from lightning_polycom.training.run_folder import read_record
@@ -61,7 +61,7 @@ def analyze_checkpoint(checkpoint: Path, options: CheckpointOptions) -> list[Pat
     record = read_record(run)
     windows = None if options.data is False else _windows(run, record, options)
     decoder = placed(load_decoder(checkpoint)[0], options.device)
-    step = read_weights(checkpoint)["global_step"]
+    step = read_step(checkpoint)
     found = analyze_weights(decoder, _track("singular values"))
     if windows is not None:
         precision = options.precision or evaluation_precision(record["precision"])
