@@ -13,8 +13,6 @@ from lightning_polycom.commands.analyze_checkpoint import CheckpointOptions, ana
 from lightning_polycom.commands.parsing import OneLineParser
 from lightning_polycom.errors import InputError
 
-FORMS = ("activation", "checkpoint")
-
 # Options that change how an activation is trained, or only from the first step on, not how it is drawn as it starts.
 NOT_DRAWN = {"name", "scope", "learning_rate_multiplier", "frozen"}
 
@@ -53,7 +51,7 @@ class Subject(NamedTuple):
 def main() -> None:
     """Parses the options, does the analysis that is asked for, and prints the paths of what was written."""
     arguments = sys.argv[2:]
-    if arguments and arguments[0] not in FORMS and not arguments[0].startswith("-"):
+    if arguments and arguments[0] not in ("activation", "checkpoint") and _is_path(arguments[0]):
         arguments = ["checkpoint", *arguments]  # `polycom analyze RUN`
     parser = OneLineParser(
         prog="polycom analyze",
@@ -119,7 +117,7 @@ def activation_figure(target: str, options: CurveOptions, settings: dict | None 
 
 
 def _subject(target: str, settings: dict) -> Subject:
-    if not (Path(target).exists() or "/" in target or target.endswith(".ckpt")):
+    if not _is_path(target):
         name = "-".join([target, *(f"{key}={_short(value)}" for key, value in settings.items())])
         from lightning_polycom.analysis.activation_curve import POINTS
 
@@ -130,6 +128,11 @@ def _subject(target: str, settings: dict) -> Subject:
     blocks, run = load_decoder(file)[0].blocks, run_folder_of(file.absolute())
     layers = {f"layer {layer}": block.feed_forward.activation for layer, block in enumerate(blocks)}
     return Subject(f"{run.parent.name}-{run.name}", read_step(file), layers)
+
+
+def _is_path(target: str) -> bool:
+    """Whether a checkpoint or a run's folder is meant."""
+    return Path(target).exists() or "/" in target or target.endswith(".ckpt")
 
 
 def _short(value: object) -> str:

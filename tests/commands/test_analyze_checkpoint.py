@@ -116,8 +116,10 @@ def test_an_imported_folder(polycom, run, prepared, tmp_path):
     assert other == one
 
 
-def test_text_that_is_gone_or_of_another_tokenizer_is_one_line(polycom, run, prepared, tmp_path):
-    lacking = tmp_path / "lacking"
+def test_what_cannot_be_read_or_written_is_one_line(polycom, run, prepared, tmp_path):
+    before, lacking = sorted((run / "tb").iterdir()), tmp_path / "lacking"
+    refused = polycom("analyze", run, "--output", run)
+    assert refused.code == 2 and "output: " in refused.err and sorted((run / "tb").iterdir()) == before
     refused = polycom("analyze", run, "--data", lacking)
     assert refused.code == 2 and str(lacking) in refused.err and "--data false" in refused.err
     shutil.copytree(prepared, lacking)
@@ -137,16 +139,11 @@ def test_text_that_is_gone_or_of_another_tokenizer_is_one_line(polycom, run, pre
         (("runs/none", "--num_tokens", 0), "num_tokens: found 0"),
         (("runs/none", "--data", "true"), "data: found true"),
         (("runs/none", "--num_token", 5), "num_tokens"),
-        ((), "subcommand"),
+        ((), "activation,checkpoint"),
+        (("activatoin", "polynorm"), "invalid choice: 'activatoin'"),
     ],
 )
 def test_mistakes_are_one_line(polycom, arguments, message):
     outcome = polycom("analyze", *arguments)
     assert outcome.code == 2
     assert message in outcome.err and outcome.err.strip().count("\n") == 0
-
-
-def test_a_runs_own_folder_is_no_output(polycom, run):
-    before = sorted((run / "tb").iterdir())
-    outcome = polycom("analyze", run, "--output", run)
-    assert outcome.code == 2 and "output: " in outcome.err and sorted((run / "tb").iterdir()) == before
