@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from lightning_polycom.analysis.expert_figure import draw_experts
@@ -59,9 +60,8 @@ def _ranks(found: dict[str, Any], title: str) -> "Figure":
     ax, ranks = figure.subplots(), found["effective_rank"]
     _lines(ax, ranks, ylabel="effective rank", title=f"{title}: effective rank of the feed-forward")
     for name, spread in found.get("effective_rank_spread", {}).items():
-        mean = torch.tensor(ranks[name])
-        low, high = mean - torch.tensor(spread), mean + torch.tensor(spread)
-        ax.fill_between(range(len(spread)), low, high, color=_color(name), alpha=0.15, linewidth=0)
+        mean, layers = np.array(ranks[name]), range(len(spread))
+        ax.fill_between(layers, mean - spread, mean + spread, color=_color(name), alpha=0.15, linewidth=0)
     return figure
 
 
@@ -79,8 +79,8 @@ def _similarity(similarity: list[list[float]], title: str) -> "Figure":
     side = min(8, 3.2 + 0.2 * states)
     figure = _new_figure(side + 0.8, side)
     ax = figure.subplots()
-    values = torch.tensor(similarity)
-    image = ax.imshow(values, vmin=min(0.0, values.min().item()), vmax=1, cmap="viridis", origin="lower")
+    values = np.array(similarity)
+    image = ax.imshow(values, vmin=min(0.0, values.min()), vmax=1, cmap="viridis", origin="lower")
     figure.colorbar(image, label="cosine similarity, mean over tokens")
     ax.set(xlabel="after layer (0: embedding)", ylabel="after layer (0: embedding)")
     ax.set_title(f"{title}: hidden states", fontsize="medium")
