@@ -1,13 +1,17 @@
 """`polycom analyze checkpoint`: ranks, similarity, activation statistics and coefficients of a trained decoder."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
 from lightning_polycom.errors import InputError
+
+if TYPE_CHECKING:
+    from lightning_polycom.analysis.probe_windows import ProbeWindows
+    from lightning_polycom.data.shard_selection import ShardSelection
 
 
 @dataclass
@@ -93,7 +97,7 @@ def _write_figures(output: Path, name: str, step: int, found: dict[str, Any]) ->
     return [*paths, events]
 
 
-def _windows(run: Path, record: dict[str, Any], options: CheckpointOptions):
+def _windows(run: Path, record: dict[str, Any], options: CheckpointOptions) -> "ProbeWindows":
     """The text to read: that of `options.data`, or the run's own.
 
     Raises:
@@ -115,7 +119,7 @@ def _windows(run: Path, record: dict[str, Any], options: CheckpointOptions):
         raise InputError(f"{str(error).split(';')[0]}; {remedy}") from error
 
 
-def _selection(settings: dict[str, Any], record: dict[str, Any], folder: str | None):
+def _selection(settings: dict[str, Any], record: dict[str, Any], folder: str | None) -> "ShardSelection":
     from lightning_polycom.data.shard_selection import ShardSelection
 
     if folder is None and not settings:  # of an imported run, which may name prepared text
@@ -144,7 +148,7 @@ def _config(run: Path) -> dict[str, Any]:
         raise InputError(f"checkpoint: {path} cannot be read; keep a checkpoint in the folder of its run") from error
 
 
-def _track(what: str):
+def _track(what: str) -> Callable[[Sequence], Iterable]:
     """A progress bar; nothing where the output is no terminal."""
     from rich.console import Console
     from rich.progress import track
