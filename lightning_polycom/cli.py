@@ -14,7 +14,7 @@ COMMANDS = {
     "lm_eval": "lm-eval's own command line, with checkpoints as --model polycom",
     "generate": "continue a prompt from a checkpoint",
     "consolidate": "join a sharded checkpoint into one file",
-    "analyze": "draw activations, fresh or as a run has trained them",
+    "analyze": "effective ranks and activations of a checkpoint; draw activations",
     "export": "write a checkpoint as a Hugging Face folder",
     "import": "read a Hugging Face folder into a run's folder",
     "bench": "time activations on this machine against its memory bandwidth",

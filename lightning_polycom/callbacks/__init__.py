@@ -1,5 +1,6 @@
 """One concern per callback."""
 
+from lightning_polycom.callbacks.activation_probe import ActivationProbe
 from lightning_polycom.callbacks.coefficients import Coefficients
 from lightning_polycom.callbacks.downstream_evaluation import DownstreamEvaluation
 from lightning_polycom.callbacks.expert_load import ExpertLoad
@@ -13,6 +14,7 @@ from lightning_polycom.callbacks.tensorboard_layout import TensorBoardLayout
 from lightning_polycom.callbacks.throughput import Throughput
 
 __all__ = [
+    "ActivationProbe",
     "Coefficients",
     "DownstreamEvaluation",
     "ExpertLoad",

@@ -84,6 +84,15 @@ def read_weights(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def read_step(path: Path) -> int:
+    """The optimizer step of a checkpoint; no tensor is read.
+
+    Raises:
+        InputError: as `read_checkpoint`, or it is sharded and incomplete.
+    """
+    return (read_values(path) if is_sharded(path) else read_checkpoint(path))["global_step"]
+
+
 def fitting_weights(file: Path, checkpoint: dict[str, Any]) -> tuple[DecoderConfig, dict[str, Tensor]]:
     """The decoder's shape and its weights by name, as `read_checkpoint` mapped them; none is copied.
 

@@ -1,4 +1,4 @@
-"""`polycom analyze activation`: an activation's value and derivative as a picture."""
+"""`polycom analyze`: an activation's value and derivative as a picture, or what is in a trained decoder."""
 
 import sys
 from dataclasses import dataclass
@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from lightning_polycom.activations import Activation, ActivationConfig, build_activation
 from lightning_polycom.checkpoints import load_decoder, locate_checkpoint
-from lightning_polycom.checkpoints.load import read_weights
+from lightning_polycom.checkpoints.load import read_step
 from lightning_polycom.checkpoints.locate import run_folder_of
+from lightning_polycom.commands.analyze_checkpoint import CheckpointOptions, analyze_checkpoint
 from lightning_polycom.commands.parsing import OneLineParser
 from lightning_polycom.errors import InputError
 
@@ -48,21 +49,49 @@ class Subject(NamedTuple):
 
 
 def main() -> None:
-    """Parses the options, draws, and prints the paths of the picture and of the event files."""
-    activation = OneLineParser(
+    """Parses the options, does the analysis that is asked for, and prints the paths of what was written."""
+    arguments = sys.argv[2:]
+    if arguments and arguments[0] not in ("activation", "checkpoint") and _is_path(arguments[0]):
+        arguments = ["checkpoint", *arguments]  # `polycom analyze RUN`
+    parser = OneLineParser(
+        prog="polycom analyze",
+        description="Look into activations and trained decoders. `polycom analyze RUN` is `analyze checkpoint RUN`.",
+    )
+    forms = parser.add_subcommands()
+    forms.add_subcommand("activation", _activation_parser(), help="draw activation and derivative")
+    forms.add_subcommand("checkpoint", _checkpoint_parser(), help="ranks, similarity, statistics and coefficients")
+    parsed = parser.parse_args(arguments)
+    values = parsed[parsed.subcommand].as_dict()
+    if parsed.subcommand == "checkpoint":
+        target, wanted = values.pop("target"), CheckpointOptions(**values)
+        paths = analyze_checkpoint(locate_checkpoint(target), wanted)
+    else:
+        target, options = values.pop("target"), CurveOptions(values.pop("output"), values.pop("std"))
+        settings = {name: value for name, value in values.items() if value is not None}
+        paths = activation_figure(target, options, settings)
+    for path in paths:
+        print(path)
+
+
+def _activation_parser() -> OneLineParser:
+    parser = OneLineParser(
         description="Draw an activation and its derivative, as a PNG file and for TensorBoard; of a checkpoint, "
         "every layer's as it was trained."
     )
-    activation.add_argument("target", help="A registered name, an import path, a .ckpt file or a run's folder.")
-    activation.add_class_arguments(CurveOptions, as_group=False)
-    activation.add_class_arguments(ActivationConfig, as_group=False, skip=NOT_DRAWN)
-    parser = OneLineParser(prog="polycom analyze", description="Look into activations and trained decoders.")
-    parser.add_subcommands().add_subcommand("activation", activation, help="draw activation and derivative")
-    values = parser.parse_args(sys.argv[2:]).activation.as_dict()
-    target, options = values.pop("target"), CurveOptions(values.pop("output"), values.pop("std"))
-    settings = {name: value for name, value in values.items() if value is not None}
-    for path in activation_figure(target, options, settings):
-        print(path)
+    parser.add_argument("target", help="A registered name, an import path, a .ckpt file or a run's folder.")
+    parser.add_class_arguments(CurveOptions, as_group=False)
+    parser.add_class_arguments(ActivationConfig, as_group=False, skip=NOT_DRAWN)
+    return parser
+
+
+def _checkpoint_parser() -> OneLineParser:
+    parser = OneLineParser(
+        description="Effective ranks of the feed-forward's matrices, layer similarity and activation statistics over "
+        "held-out text, and learned coefficients; as JSON, CSV, PNG and for TensorBoard."
+    )
+    parser.add_argument("target", help="A .ckpt file, a run's folder (its newest step) or runs/NAME.")
+    parser.add_class_arguments(CheckpointOptions, as_group=False)
+    return parser
 
 
 def activation_figure(target: str, options: CurveOptions, settings: dict | None = None) -> tuple[Path, Path]:
@@ -88,7 +117,7 @@ def activation_figure(target: str, options: CurveOptions, settings: dict | None 
 
 
 def _subject(target: str, settings: dict) -> Subject:
-    if not (Path(target).exists() or "/" in target or target.endswith(".ckpt")):
+    if not _is_path(target):
         name = "-".join([target, *(f"{key}={_short(value)}" for key, value in settings.items())])
         from lightning_polycom.analysis.activation_curve import POINTS
 
@@ -98,7 +127,12 @@ def _subject(target: str, settings: dict) -> Subject:
     file = locate_checkpoint(target)
     blocks, run = load_decoder(file)[0].blocks, run_folder_of(file.absolute())
     layers = {f"layer {layer}": block.feed_forward.activation for layer, block in enumerate(blocks)}
-    return Subject(f"{run.parent.name}-{run.name}", read_weights(file)["global_step"], layers)
+    return Subject(f"{run.parent.name}-{run.name}", read_step(file), layers)
+
+
+def _is_path(target: str) -> bool:
+    """Whether a checkpoint or a run's folder is meant."""
+    return Path(target).exists() or "/" in target or target.endswith(".ckpt")
 
 
 def _short(value: object) -> str:

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from lightning_polycom.callbacks import (
+    ActivationProbe,
     Coefficients,
     DownstreamEvaluation,
     ExpertLoad,
@@ -95,10 +96,11 @@ class PolycomCLI(LightningCLI):
         }
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The sections run, checkpoint and evaluation, and --dry_run."""
+        """The sections run, checkpoint, evaluation and probe, and --dry_run."""
         parser.add_class_arguments(RunConfig, "run")
         parser.add_lightning_class_args(StepCheckpoint, "checkpoint")
         parser.add_lightning_class_args(DownstreamEvaluation, "evaluation")
+        parser.add_lightning_class_args(ActivationProbe, "probe")
         parser.add_argument("--dry_run", action="store_true", help="Print what the run would be, and stop.")
         parser.add_argument(
             "--ckpt_path",

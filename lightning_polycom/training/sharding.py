@@ -45,11 +45,12 @@ def whole(module: nn.Module) -> nn.Module:
     if not any(isinstance(parameter, DTensor) for parameter in module.parameters(recurse=False)):
         return module
     twin = copy.copy(module)
-    twin._parameters = {name: _whole_parameter(parameter) for name, parameter in module._parameters.items()}
+    twin._parameters = {name: whole_parameter(parameter) for name, parameter in module._parameters.items()}
     return twin
 
 
-def _whole_parameter(parameter: nn.Parameter | None) -> nn.Parameter | None:
+def whole_parameter(parameter: nn.Parameter | None) -> nn.Parameter | None:
+    """The parameter itself, or, if it is sharded, a copy of it whole. Collective."""
     if isinstance(parameter, DTensor):
         return nn.Parameter(parameter.full_tensor(), requires_grad=False)
     return parameter

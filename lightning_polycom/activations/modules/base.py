@@ -15,6 +15,7 @@ class Activation(nn.Module):
     Attributes:
         gated: Takes gate and up; the feed-forward then has three matrices.
         row_normalising: Reads a whole row before it can write an element of it.
+        highest_power: Of the input, that the formula takes.
         flops_per_element: Arithmetic of forward and backward for one element, each operation and function counted as 1.
         learning_rate_multiplier: Factor on the learning rate of the module's own parameters.
         per_expert: Holds numbers for each expert of a mixture, and is called with the keyword `offsets`, the ends of
@@ -23,6 +24,7 @@ class Activation(nn.Module):
 
     gated: ClassVar[bool] = False
     row_normalising: ClassVar[bool] = False
+    highest_power: int = 1
     flops_per_element: int = 2
     learning_rate_multiplier: float = 1.0
     per_expert: bool = False

@@ -25,6 +25,7 @@ class ReLU(Activation):
 class ReLU2(Activation):
     """max(x, 0)^2."""
 
+    highest_power = 2
     flops_per_element = 4
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,6 +75,7 @@ class XIELU(Activation):
     at the start; beta, the slope at 0, is fixed at 0.5. The raw parameters are fp32 of shape (1,).
     """
 
+    highest_power = 2
     flops_per_element = 16
     beta = 0.5
     initial_alpha = 0.8

@@ -80,6 +80,11 @@ class PolynomialActivation(Activation):
         self.reset_parameters()
 
     @property
+    def highest_power(self) -> int:
+        """The order."""
+        return self.order
+
+    @property
     def flops_per_element(self) -> int:
         """Forward and backward arithmetic of the row sums; the formulas are in `kernels.row_formulas`."""
         polynomial, derivative, projections = 2 * self.order, 2 * self.order - 1, 2 * self.order + 1
