@@ -12,7 +12,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from lightning_polycom.atomic import atomic_path, write_json
+from lightning_polycom.atomic import write_json, write_text
 from lightning_polycom.training.scalars import MetricsFile
 
 PACKAGES = ("lightning-polycom", "torch", "lightning", "lm-eval", "tokenizers", "numpy")
@@ -34,8 +34,8 @@ class RunRecord(L.Callback):
         if not trainer.is_global_zero:
             return
         folder, data = Path(trainer.default_root_dir), trainer.datamodule
-        with atomic_path(folder / "config.yaml") as temporary:
-            self.parser.save(self.config, str(temporary), skip_none=False, overwrite=True)
+        # Not parser.save, which changes the working directory while other threads write to relative paths.
+        write_text(folder / "config.yaml", self.parser.dump(self.config, skip_none=False))
         data.training_data.save_tokenizer(folder / "tokenizer.json")
         self._record = {"status": "running", **_facts(trainer, pl_module)}
         write_json(folder / "run.json", self._record)

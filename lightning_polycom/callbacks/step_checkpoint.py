@@ -119,9 +119,12 @@ class StepCheckpoint(Checkpoint):
         if save is None:
             return
         save.wait()
-        if save.problem is not None and not isinstance(save.problem, InputError):
-            raise save.problem
-        problem = trainer.strategy.broadcast(None if save.problem is None else str(save.problem))
+        problem = save.problem
+        is_bug = problem is not None and not isinstance(problem, InputError)
+        # All ranks learn of it before one raises: else the others would wait for that one.
+        if trainer.strategy.reduce_boolean_decision(is_bug, all=False):
+            raise problem if is_bug else RuntimeError("another process could not write its part of the checkpoint")
+        problem = trainer.strategy.broadcast(None if problem is None else str(problem))
         if problem is not None:
             raise InputError(problem)
 

@@ -36,8 +36,9 @@ class Save:
         if not self._background:
             self._write(write, checkpoint)
             return
-        self._thread = threading.Thread(target=self._write, args=(write, copied(checkpoint)), name="checkpoint")
-        self._thread.start()
+        thread = threading.Thread(target=self._write, args=(write, copied(checkpoint)), name="checkpoint")
+        thread.start()
+        self._thread = thread  # not before: a signal may come while it starts, and one not started cannot be waited for
 
     @property
     def is_done(self) -> bool:

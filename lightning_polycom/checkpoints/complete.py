@@ -66,7 +66,7 @@ def remove(path: Path) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Deletes what saves that were killed have left under temporary names."""
-    for path in folder.glob(".step-*.tmp"):
+    for path in [*folder.glob(".step-*.tmp"), *folder.glob(".last.*.tmp")]:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:

@@ -161,7 +161,7 @@ class PolycomCLI(LightningCLI):
                 ExpertLoad(),
                 TensorBoardLayout(),
                 Throughput(),
-                StepProgress(),
+                *([] if trainer.enable_progress_bar is False else [StepProgress()]),
                 RunSummary(),
             ]
             loggers = [EventFiles(folder, self.checkpoint_step), MetricsFile(folder)]
@@ -191,13 +191,21 @@ class PolycomCLI(LightningCLI):
         if subcommand == "fit":
             if self._is_finished():
                 return
-            self.trainer.fit(self.model, **options)
+            self._fit(options)
             if stopped_by(self.trainer) and self.trainer.is_global_zero:  # of other ranks it would look like a crash
                 sys.exit(EXIT_CODE)
         else:
             self.trainer.validate(self.model, verbose=False, **options)
             metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
             Console().print(domain_table(metrics))
+
+    def _fit(self, options: dict[str, Any]) -> None:
+        try:
+            self.trainer.fit(self.model, **options)
+        except SystemExit as error:
+            if self.trainer.interrupted:  # Lightning has let go of all, and says nothing
+                raise KeyboardInterrupt from error
+            raise
 
     def _is_finished(self) -> bool:
         """Whether an automatic resume has nothing left to do; one that was asked for is refused."""

@@ -43,7 +43,8 @@ class DecoderConfig:
         tie_embeddings: One matrix for embedding and output head.
         gated_size_multiple: A gated feed-forward's width is rounded to a multiple of this.
         recompute_activation: Computes the activation's output again in the backward pass instead of keeping it for
-            the down-projection: less memory by one tensor of the feed-forward's width a layer, the same gradients.
+            the down-projection: less memory by one tensor of the feed-forward's width a layer, the same gradients. Of
+            experts the down-projection is computed again with it.
         initialization: How the weights start.
         mixture_of_experts: Experts in place of every block's feed-forward; null is a dense decoder.
 

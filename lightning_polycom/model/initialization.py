@@ -23,7 +23,18 @@ def initialize(decoder: Decoder, seed: int) -> None:
     A parameter's values depend on the seed, its own name and its shape only. So two decoders that differ in the
     activation start with the same values everywhere else, and so do replicas and shards.
     """
-    settled = set()  # coefficients per channel are matrices too, but start as their activation says
+    restart_modules(decoder, seed)
+    # Coefficients per channel are matrices too, but start as their activation says.
+    layers = [module for module in decoder.modules() if isinstance(module, FeedForward | MixtureOfExperts)]
+    settled = {id(parameter) for layer in layers for parameter in layer.activation.parameters()}
+    for name, parameter in decoder.named_parameters():
+        if parameter.ndim >= 2 and id(parameter) not in settled:
+            values = _random_matrix(parameter.shape, _deviation(name, decoder.config), decoder.config, seed, name)
+            _fill(parameter, values)
+
+
+def restart_modules(decoder: Decoder, seed: int) -> None:
+    """Fills in place what is not drawn: norms, activations, and buffers, which no file of weights may hold."""
     for module in decoder.modules():
         if isinstance(module, RMSNorm):
             nn.init.ones_(module.weight)
@@ -31,11 +42,6 @@ def initialize(decoder: Decoder, seed: int) -> None:
             module.reset_buffers()
         elif isinstance(module, FeedForward | MixtureOfExperts):
             _restart(module, seed)
-            settled |= {id(parameter) for parameter in module.activation.parameters()}
-    for name, parameter in decoder.named_parameters():
-        if parameter.ndim >= 2 and id(parameter) not in settled:
-            values = _random_matrix(parameter.shape, _deviation(name, decoder.config), decoder.config, seed, name)
-            _fill(parameter, values)
 
 
 def _restart(feed_forward: FeedForward | MixtureOfExperts, seed: int) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -26,6 +26,8 @@ class BalancingConfig:
         load_balance_loss_weight: Weight of num_experts * sum of (share of tokens * mean probability), averaged over
             layers; it is experts_per_token where the load is even. OLMoE's trainer divides by experts_per_token: its
             0.01 is 0.01 / experts_per_token here.
+        pool_layers: Averages shares and probabilities over layers before they are multiplied, as transformers does.
+            Layers that are uneven in opposite ways then look even.
         router_z_loss_weight: Weight of mean log(Z)^2 of the router's logits, averaged over layers.
         selection_bias_rate: By how much a step moves each expert's selection bias, where the decoder has one.
 
@@ -34,11 +36,12 @@ class BalancingConfig:
     """
 
     load_balance_loss_weight: float = 0.01
+    pool_layers: bool = False
     router_z_loss_weight: float = 0.001
     selection_bias_rate: float = 0.001
 
     def __post_init__(self) -> None:
-        for name in (field.name for field in fields(self)):
+        for name in ("load_balance_loss_weight", "router_z_loss_weight", "selection_bias_rate"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"balancing.{name}: found {getattr(self, name)}; it must be 0 or more")
 
@@ -65,7 +68,7 @@ class StepRouting:
         routing = stack(routings)
         tokens_per_expert = add_ranks(routing.tokens_per_expert)
         num_tokens *= num_ranks
-        balance = load_balance_loss(tokens_per_expert, routing.probabilities, num_tokens)
+        balance = load_balance_loss(tokens_per_expert, routing.probabilities, num_tokens, self.config.pool_layers)
         z_loss = router_z_loss(routing.squared_log_normalizer, num_tokens)
         self._add(tokens_per_expert, routing.entropy, torch.stack([balance, z_loss]).detach())
         return self.config.load_balance_loss_weight * balance + self.config.router_z_loss_weight * z_loss

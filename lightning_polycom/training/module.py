@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 
 from lightning_polycom.errors import InputError
 from lightning_polycom.model import Decoder, DecoderConfig
-from lightning_polycom.model.initialization import initialize
+from lightning_polycom.model.initialization import initialize, restart_modules
 from lightning_polycom.model.linear_cross_entropy import read_loss
 from lightning_polycom.model.loss import LossSums
 from lightning_polycom.model.mixture_of_experts import Routing
@@ -123,6 +123,7 @@ class LanguageModel(L.LightningModule):
                 initialize(self.decoder, self.seed)
             else:
                 found = find_initial_weights(self.initial_weights, self.decoder_config)
+                restart_modules(self.decoder, self.seed)
                 load_initial_weights(self.decoder, found)
                 self.hparams["initial_weights"] = str(found)
 

@@ -44,7 +44,8 @@ class EventFiles(TensorBoardLogger):
         """`resumed_step`: values after this step, which a resumed run writes again, are hidden."""
         is_restart = Path(folder, "tb").is_dir()  # with step 0, of a run that was stopped before its first checkpoint
         purge = {"purge_step": resumed_step + 1 if resumed_step else 0} if resumed_step or is_restart else {}
-        super().__init__(folder, name="tb", version="", default_hp_metric=False, **purge)
+        # Absolute: TensorBoard writes in a thread, wherever the process is by then.
+        super().__init__(Path(folder).absolute(), name="tb", version="", default_hp_metric=False, **purge)
         self._opened, self._hyperparameters = False, None
 
     @property
@@ -100,7 +101,7 @@ class MetricsFile(Logger):
 
     def __init__(self, folder: str | Path):
         super().__init__()
-        self.path = Path(folder) / "metrics.jsonl"
+        self.path = Path(folder).absolute() / "metrics.jsonl"
 
     @property
     def name(self) -> str:

@@ -137,3 +137,15 @@ def test_two_processes_write_shards_while_they_train(tmp_path):
     for rank in range(2):
         found = json.loads((tmp_path / f"{rank}.json").read_text())
         assert found == {"trained_meanwhile": 3, "changed": True, "complete": [0] if rank == 0 else []}
+
+
+def test_a_save_that_is_interrupted_before_its_thread_runs_is_done(monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    save = Save(True, lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        save.run(lambda _: None, {})
+    save.wait()
+    assert save.is_done

@@ -16,7 +16,7 @@ from lightning_polycom.huggingface.export import export_checkpoint
 from lightning_polycom.huggingface.import_ import import_folder
 from lightning_polycom.huggingface.options import ExportOptions
 from lightning_polycom.model.mixture_of_experts import MixtureOfExpertsConfig
-from lightning_polycom.model.mixture_of_experts.balance import load_balance_loss
+from lightning_polycom.model.mixture_of_experts.balance import load_balance_loss, stack
 from lightning_polycom.model.mixture_of_experts.routing import count
 
 PER_EXPERT = ActivationConfig("polynorm", scope="expert")
@@ -196,6 +196,10 @@ def test_the_balance_loss_of_a_layer_is_that_of_transformers(tmp_path, prepared)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
         losses.append(expected.item())
     assert max(losses) > 3.01 and losses[0] != losses[1]  # 3 is an even load
+    together = stack(ours)
+    pooled = load_balance_loss(together.tokens_per_expert, together.probabilities, ids.numel(), pool_layers=True)
+    torch.testing.assert_close(pooled, load_balancing_loss_func(theirs, 5, 3), rtol=1e-5, atol=1e-6)
+    assert pooled.item() != pytest.approx(sum(losses) / 2)
 
 
 def test_the_loss_weight_of_the_run_goes_out(make_run, tmp_path):

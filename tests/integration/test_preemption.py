@@ -98,3 +98,19 @@ def test_a_full_disk_leaves_the_previous_checkpoint_and_one_line(tiny_config, tm
     assert (folder / "step-00000004.ckpt").read_bytes() == before
     steps = json.loads((folder.parent / "run.json").read_text())["steps"]  # at the latest, the next save finds out
     assert 8 <= steps <= 12 if asynchronous else steps == 8
+
+
+def test_ctrl_c_is_said_and_has_the_shells_exit_code(polycom, tiny_config, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lightning_polycom.callbacks.coefficients.Coefficients.on_train_batch_end", interrupt)
+    outcome = polycom("fit", "--config", tiny_config)
+    assert outcome.code == 130 and "fit was interrupted" in outcome.err
+    record = json.loads((tmp_path / "runs/tiny/version_0/run.json").read_text())
+    assert record["status"] == "KeyboardInterrupt"
+
+
+def test_no_progress_bar_where_none_is_wanted(polycom, tiny_config):
+    outcome = polycom("fit", "--config", tiny_config, "--trainer.enable_progress_bar", "false")
+    assert outcome.code == 0 and "step 8/8" not in outcome.out, outcome.err

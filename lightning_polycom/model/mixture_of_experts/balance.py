@@ -13,14 +13,19 @@ def stack(routings: Sequence[Routing]) -> Routing:
     return Routing(*(torch.stack(values) for values in zip(*routings, strict=True)))
 
 
-def load_balance_loss(tokens_per_expert: Tensor, probabilities: Tensor, num_tokens: int | Tensor) -> Tensor:
+def load_balance_loss(
+    tokens_per_expert: Tensor, probabilities: Tensor, num_tokens: int | Tensor, pool_layers: bool = False
+) -> Tensor:
     """num_experts * sum over experts of share of tokens * mean probability, averaged over leading dimensions.
 
     Both are sums over `num_tokens` tokens, (..., num_experts). A token counts once for each of its experts, so that an
     even load gives experts_per_token. Switch Transformer (arXiv 2101.03961), equations 4 to 6, as transformers has it
-    for one layer; the trainer of OLMoE divides it by experts_per_token.
+    for one layer; the trainer of OLMoE divides it by experts_per_token. With `pool_layers` the first dimension, of
+    layers, is averaged over before the product, as transformers has it for several.
     """
     shares, means = tokens_per_expert / num_tokens, probabilities / num_tokens
+    if pool_layers:
+        shares, means = shares.mean(0), means.mean(0)
     return tokens_per_expert.shape[-1] * (shares * means).sum(-1).mean()
 
 

@@ -24,6 +24,9 @@ class MixtureOfExperts(nn.Module):
     All experts share one activation module, as in the paper; it is called on the rows of all experts at once, so that
     PolyNorm normalises over all hidden units of one token in one expert. With the activation's scope `expert` each
     expert has coefficients of its own. The matrices of all experts are one parameter each, (num_experts, out, in).
+
+    With `recompute_activation` backward computes the experts' down-projection again too, unlike a dense one's: the
+    operator keeps its inputs when it has run.
     """
 
     def __init__(self, config: DecoderConfig):
