@@ -18,7 +18,9 @@ class Recorder:
         self.broken = False
         self.default_root_dir, self.global_step, self.is_global_zero = str(root), 0, True
         self.log_every_n_steps = 2
-        self.strategy = SimpleNamespace(broadcast=lambda value: value, reduce_boolean_decision=lambda value: value)
+        self.strategy = SimpleNamespace(
+            broadcast=lambda value: value, reduce_boolean_decision=lambda value, all=True: value
+        )
 
     def save_checkpoint(self, path, storage_options):
         path.parent.mkdir(exist_ok=True)

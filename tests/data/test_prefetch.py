@@ -155,5 +155,5 @@ def test_ctrl_c_stops_a_loop_that_waits_for_it():
     process = started("for item in items: print(item, flush=True)", seconds=0.5)
     assert process.stdout.readline() == "1\n"
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) != 0
+    assert process.wait(20) != 0
     assert process.stderr.read().strip().endswith("KeyboardInterrupt")

@@ -1,4 +1,4 @@
-"""Run by test_sharding.py in each of several processes: `shard_on_ranks.py <rank> <world size> <folder> <some|all>`.
+"""Run by test_sharding.py in each of several processes: `shard_on_ranks.py <rank> <world size> <folder>`.
 
 Trains small decoders sharded, and the same ones whole on the same global batch; writes how far they are apart.
 """
@@ -46,10 +46,6 @@ CASES = {
     ),
     "mixture bf16": ({"name": "polynorm"}, {"mixture": (4, 2), "precision": "bf16-mixed"}),
 }  # fmt: skip
-SOME = (
-    "mixture with idle experts", "mixture per expert", "mixture bf16",
-    "polynorm", "polyrelu per channel, sigmoid, multiplier", "swiglu, selective", "polynorm bf16",
-)  # fmt: skip
 
 
 def build(activation: dict, options: dict, mesh=None) -> Decoder:
@@ -142,12 +138,11 @@ def compare(activation: dict, options: dict, mesh, rank: int, world_size: int) -
 
 
 def main() -> None:
-    rank, world_size, folder, names = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4]
+    rank, world_size, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
     store = f"file://{folder / 'store'}"
     torch.distributed.init_process_group("gloo", store, timedelta(seconds=60), rank=rank, world_size=world_size)
     flat = init_device_mesh("cpu", (world_size,), mesh_dim_names=("shard",))
-    cases = CASES if names == "all" else {name: CASES[name] for name in SOME}
-    values = {name: compare(*case, flat, rank, world_size) for name, case in cases.items()}
+    values = {name: compare(*case, flat, rank, world_size) for name, case in CASES.items()}
     if world_size == 4:
         grid = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicate", "shard"))
         values["replicated"] = compare({"name": "polynorm"}, {}, grid, rank, world_size)
