@@ -14,6 +14,7 @@ COMMANDS = {
     "lm_eval": "lm-eval's own command line, with checkpoints as --model polycom",
     "generate": "continue a prompt from a checkpoint",
     "consolidate": "join a sharded checkpoint into one file",
+    "report": "tables, figures and one page from runs: which activation is better, and is it real",
     "analyze": "draw activations, fresh or as a run has trained them",
     "export": "write a checkpoint as a Hugging Face folder",
     "import": "read a Hugging Face folder into a run's folder",

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
+from lightning_polycom.comparison.analyses import Analysis, newest_analysis
 from lightning_polycom.comparison.series import Series, read_series
 from lightning_polycom.errors import InputError
 from lightning_polycom.json_object import read_json_object
@@ -44,7 +45,7 @@ class Run:
         activation: Name of the activation, or None.
         resumed: It was interrupted and went on.
         marks: Everything a reader must know before he trusts it, in plain words.
-        analysis: Content of the newest probes/analysis-step-<n>.json, or None.
+        analysis: Of its newest analysed checkpoint, or None.
     """
 
     arm: str
@@ -57,7 +58,7 @@ class Run:
     activation: str | None = None
     resumed: bool = False
     marks: tuple[str, ...] = ()
-    analysis: dict[str, Any] | None = None
+    analysis: Analysis | None = None
 
     @property
     def is_usable(self) -> bool:
@@ -123,7 +124,7 @@ def read_run(folder: Path) -> Run:
         series=series | _later_scores(folder, max((int(s.steps[-1]) for s in series.values()), default=0)),
         activation=record.get("activation"),
         resumed=_was_resumed(record, start),
-        analysis=_newest_analysis(folder / "probes"),
+        analysis=newest_analysis(folder / "probes"),
     )
 
 
@@ -182,10 +183,3 @@ def _later_scores(folder: Path, step: int) -> dict[str, Series]:
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"run: {path} is no result of lm-eval; score the checkpoint again") from error
     return {tag: Series(np.array([step]), np.array([value])) for tag, value in values.items()}
-
-
-def _newest_analysis(folder: Path) -> dict[str, Any] | None:
-    files = sorted(folder.glob("analysis-step-*.json"), key=lambda path: int("0" + path.stem.rsplit("-", 1)[-1]))
-    if not files:
-        return None
-    return read_json_object(files[-1], "analysis: ", "write it again with polycom analyze")

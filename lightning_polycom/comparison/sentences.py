@@ -1,12 +1,21 @@
 """What a result means, in one plain sentence per arm."""
 
 import math
+from typing import Literal
 
 from lightning_polycom.comparison.results import Result
 from lightning_polycom.comparison.runs import Run
 from lightning_polycom.comparison.statistics import Difference
 
 SIGNIFICANT = 0.05
+Verdict = Literal["better", "worse", "open"]
+
+
+def verdict(result: Result) -> Verdict:
+    """`better` or `worse` than the baseline in its final loss if that is established, else `open`."""
+    if result.p_value is None or result.p_value >= SIGNIFICANT:
+        return "open"
+    return "better" if result.difference.mean < 0 else "worse"
 
 
 def sentence(result: Result, baseline: Result, measure: str, arms: int) -> str:
