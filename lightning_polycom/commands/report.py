@@ -12,14 +12,15 @@ class ReportOptions:
     """What is compared with what, and where the report goes.
 
     Args:
-        output: Folder for report.html, report.md, tables and figures.
+        output: Folder for report.html, report.md, tables and figures; default report/, in a comparison's folder if that
+            is what is reported on.
         baseline: The arm that the others are compared with; default the comparison's own, or the first run's.
         equal: What the runs hold equal: parameters (with tokens), flops or time; default the comparison's own, or
             parameters.
         seeds: Only runs of these seeds, such as [1,2,3]; default all.
     """
 
-    output: str = "report"
+    output: str | None = None
     baseline: str | None = None
     equal: str | None = None
     seeds: list[int] | None = None
@@ -50,16 +51,18 @@ def report_runs(paths: list[str], options: ReportOptions) -> list[str]:
         InputError: runs that cannot be compared, as `check_arms` has it, or an output folder with other files in it.
     """
     from lightning_polycom.comparison.arms import check_arms
+    from lightning_polycom.comparison.comparison_file import is_comparison
     from lightning_polycom.comparison.gathering import gather
     from lightning_polycom.comparison.report.content import report_of
     from lightning_polycom.comparison.report.write import refuse_other_folder, write_report
 
-    folder = Path(options.output)
+    home = Path(paths[0]) if len(paths) == 1 and is_comparison(Path(paths[0])) else Path()
+    folder = Path(options.output) if options.output else home / "report"
     refuse_other_folder(folder)
     gathered = gather(paths)
     equal = options.equal or gathered.equal or "parameters"
     arms = check_arms(gathered.runs, options.baseline or gathered.baseline, equal, options.seeds)
     report = report_of(arms, gathered.name)
     page = write_report(report, folder)
-    lines = [f"{verdict:<6}  {sentence}" for verdict, sentence in report.sentences]
-    return [*lines, *(f"note    {warning}" for warning in report.warnings), f"The report is {page}"]
+    lines = [f"{name}: {sentence}" for _, name, sentence in report.sentences]
+    return [*lines, *(f"note: {warning}" for warning in report.warnings), f"The report is {page}"]

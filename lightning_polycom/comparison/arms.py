@@ -40,8 +40,8 @@ def check_arms(runs: Sequence[Run], baseline: str | None, equal: str, seeds: Seq
     run of their seed as mismatched: neither enters a mean.
 
     Raises:
-        InputError: an unknown baseline, seed or `equal`; a missing seed; two runs of one arm, seed and learning rate; no
-            finished run; or runs with other data, validation text or numbers of tokens.
+        InputError: an unknown baseline, seed or `equal`; a single arm; a missing seed; two runs of one arm, seed and
+            learning rate; no finished run; or runs with other data, validation text or numbers of tokens.
     """
     if equal not in EQUAL:
         raise InputError(f"equal: found {equal!r}; it is one of {', '.join(EQUAL)}")
@@ -49,7 +49,9 @@ def check_arms(runs: Sequence[Run], baseline: str | None, equal: str, seeds: Seq
     names = list(dict.fromkeys(run.arm for run in runs))
     baseline = names[0] if baseline is None else baseline
     if baseline not in names:
-        raise InputError(f"baseline: {baseline} is not among the arms ({', '.join(names)}); name one of them")
+        raise InputError(f"baseline: {baseline!r} is not among the arms ({', '.join(names)}); name one of them")
+    if len(names) == 1:
+        raise InputError(f"runs: all are of one arm, {baseline}; give runs of another too, or name arms with ARM=PATH")
     _require_seeds(runs, names, baseline)
     _require_one_each(runs)
     _require_finished(runs, baseline)
@@ -77,7 +79,7 @@ def _of_seeds(runs: Sequence[Run], seeds: Sequence[int] | None) -> list[Run]:
 
 def _require_seeds(runs: Sequence[Run], names: Sequence[str], baseline: str) -> None:
     by_arm = {name: {run.seed for run in runs if run.arm == name} for name in names}
-    for name, seeds in by_arm.items():
+    for name in names:
         for one, other in ((name, baseline), (baseline, name)):
             missing = sorted(by_arm[other] - by_arm[one])
             if missing:

@@ -21,6 +21,11 @@ class ComparisonFile(NamedTuple):
     runs: list[Run]
 
 
+def is_comparison(folder: Path) -> bool:
+    """Whether a folder is that of a comparison."""
+    return (folder / FILE).is_file()
+
+
 def read_comparison(folder: Path) -> ComparisonFile:
     """The runs of a comparison's folder under the names of its arms, also those that are not finished or not begun.
 

@@ -80,7 +80,8 @@ def _check(place: str, row: dict[str, Any]) -> None:
 def _run(path: Path, key: tuple, rows: list[dict[str, Any]]) -> Run:
     arm, seed, learning_rate = key
     stated = {name: value for row in rows for name, value in row.items() if name in (*TEXTS, *NUMBERS)}
-    metrics = [{SHORT.get(tag, tag): v for tag, v in row.items() if tag not in (set(stated) - {"step"})} for row in rows]
+    facts_only = set(stated) - {"step"}
+    metrics = [{SHORT.get(tag, tag): value for tag, value in row.items() if tag not in facts_only} for row in rows]
     _add_mean_losses(metrics)
     series = collect(metrics)
     if not {"val/loss", "train/loss"} & set(series):

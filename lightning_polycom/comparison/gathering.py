@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from lightning_polycom.comparison.comparison_file import FILE, read_comparison
+from lightning_polycom.comparison.comparison_file import is_comparison, read_comparison
 from lightning_polycom.comparison.foreign import SUFFIXES, read_foreign
 from lightning_polycom.comparison.runs import Run, is_run_folder, read_run
 from lightning_polycom.errors import InputError
@@ -33,14 +33,14 @@ def gather(paths: Sequence[str]) -> Gathered:
     runs, comparison, unnamed = [], None, []
     for text in paths:
         arm, path = _split(text)
-        if (path / FILE).is_file():
+        if is_comparison(path):
             read = read_comparison(path)
             comparison, found = comparison or read, read.runs
         else:
             found = _read(path)
         if arm is not None:
             found = [replace(run, arm=arm) for run in found]
-        elif path.suffix not in SUFFIXES and not (path / FILE).is_file():
+        elif path.suffix not in SUFFIXES and not is_comparison(path):
             unnamed += found
         runs += found
     runs = _named_by_activation(runs, unnamed)

@@ -53,7 +53,7 @@ class Run:
     learning_rate: float | None
     path: str
     status: str
-    facts: Facts = Facts()
+    facts: Facts = field(default_factory=Facts)
     series: dict[str, Series] = field(default_factory=dict)
     activation: str | None = None
     resumed: bool = False
@@ -109,7 +109,8 @@ def read_run(folder: Path) -> Run:
     seed = config.get("seed_everything")
     if not isinstance(seed, int) or isinstance(seed, bool):
         raise InputError(f"seed: {folder / 'config.yaml'} has seed_everything: {seed}; runs are paired by their seeds")
-    status = record.get("status") or "unknown"
+    if series and record.get("tokens_per_step") is None and "progress/tokens" not in series:
+        raise InputError(f"run: {folder / 'run.json'} has no tokens_per_step; {advice}")
     name = folder.resolve().parent.name
     for separator in "-_.":
         for word in ("seed", "s", ""):
@@ -119,7 +120,7 @@ def read_run(folder: Path) -> Run:
         seed=seed,
         learning_rate=_dig(config, "model", "optimizer", "learning_rate"),
         path=str(folder),
-        status=status,
+        status=record.get("status") or "unknown",
         facts=_facts(record, config),
         series=series | _later_scores(folder, max((int(s.steps[-1]) for s in series.values()), default=0)),
         activation=record.get("activation"),

@@ -21,13 +21,14 @@ def verdict(result: Result) -> Verdict:
 def sentence(result: Result, baseline: Result, measure: str, arms: int) -> str:
     """How an arm compares with the baseline: loss, speed, loss at equal time, and runs that are left out.
 
+    The arm's name is to stand before it.
     `arms` is the number of arms that are compared with the baseline, for which p values are corrected.
     """
     kind = "validation" if measure == "val/loss" else "training"
     if result.difference is None:
-        return f"{result.name}: no pair of finished runs with {baseline.name}; nothing can be said.{_left_out(result)}"
+        return f"no pair of finished runs with {baseline.name}; nothing can be said.{_left_out(result)}"
     parts = [_loss(result, kind, arms), _reach(result, baseline), _speed(result.slowdown), _equal_time(result)]
-    return f"{result.name}: {'; '.join(part for part in parts if part)}.{_left_out(result)}"
+    return f"{'; '.join(part for part in parts if part)}.{_left_out(result)}"
 
 
 def p_text(p_value: float) -> str:
@@ -47,7 +48,8 @@ def _loss(result: Result, kind: str, arms: int) -> str:
     if result.p_value < SIGNIFICANT:
         return f"{side} by {interval} {over}, {p_text(result.p_value)}"
     if difference.excludes_zero:
-        raised = f"{p_text(difference.p_value)}, but {p_text(result.p_value)[2:].lstrip('= ')} corrected for {arms} arms"
+        corrected = p_text(result.p_value).removeprefix("p = ")
+        raised = f"{p_text(difference.p_value)}, but {corrected} corrected for {arms} arms"
         return f"{side} by {interval} {over}, {raised}: not established"
     return f"no difference found: {interval} {side} {over}, {p_text(result.p_value)}"
 
@@ -57,10 +59,12 @@ def _speed(slowdown: Difference | None) -> str:
         return "speeds not comparable"
     percent = math.exp(slowdown.mean) - 1
     text = f"{abs(percent):.0%} {'slower' if percent > 0 else 'faster'} per token"
+    if abs(percent) < 0.005:
+        text = "as fast per token"
     if slowdown.half_width is None:
         return text + (" in this one run" if len(slowdown.values) == 1 else "")
     if not slowdown.excludes_zero:
-        return f"no difference in speed found ({text}, ± {math.expm1(slowdown.half_width):.0%})"
+        return f"no difference in speed found ({text}, ± {max(0.01, math.expm1(slowdown.half_width)):.0%})"
     return text
 
 
@@ -81,7 +85,7 @@ def _reach(result: Result, baseline: Result) -> str:
     if not reach.count:
         return ""
     if reach.ratio is None:
-        seeds = f" in {reach.count - reach.reached} of {reach.count} seeds" if reach.count > 1 else ""
+        seeds = f" in {reach.count - reach.reached} of {reach.count} seeds" if reach.reached else ""
         return f"does not come down to {baseline.name}'s final loss{seeds}"
     if reach.ratio > 0.995:
         return f"comes down to {baseline.name}'s final loss with as many tokens"

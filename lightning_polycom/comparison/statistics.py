@@ -37,8 +37,8 @@ def paired_difference(values: Sequence[float], baseline: Sequence[float]) -> Dif
     """The mean of values[i] - baseline[i] with a 95% confidence interval; None without pairs.
 
     Up to nine pairs the interval is Student's t on n - 1 degrees of freedom, which is exact for normal differences also
-    with two pairs. From ten pairs on it is the symmetric bootstrap-t (Hall 1988; 9,999 resamples, fixed random numbers),
-    which assumes no distribution. One pair has no interval, nor have pairs whose differences are all the same number:
+    with two pairs. From ten pairs on it is the symmetric bootstrap-t (Hall 1988; 9,999 resamples, fixed seed), which
+    assumes no distribution. One pair has no interval, nor have pairs whose differences are all the same number:
     a spread of 0 (as with scores on few questions) says nothing about the next seed.
     """
     differences = np.asarray(values, dtype=float) - np.asarray(baseline, dtype=float)

@@ -44,7 +44,7 @@ class Report(NamedTuple):
     Attributes:
         title: Above it.
         facts: What was compared, by name.
-        sentences: One per arm other than the baseline, with its verdict.
+        sentences: Verdict, name and sentence of every arm other than the baseline.
         warnings: What a reader must know before he trusts the numbers.
         sections: The rest, in order.
         method: How the numbers came about.
@@ -52,7 +52,7 @@ class Report(NamedTuple):
 
     title: str
     facts: dict[str, str]
-    sentences: list[tuple[Verdict, str]]
+    sentences: list[tuple[Verdict, str, str]]
     warnings: list[str]
     sections: list[Section]
     method: tuple[str, ...]
@@ -62,7 +62,7 @@ def report_of(arms: Arms, name: str | None) -> Report:
     """The report on checked runs; `name` is the comparison's, if it has one."""
     results = results_of(arms)
     others = results[1:]
-    sentences = [(verdict(r), sentence(r, results[0], arms.measure, len(others))) for r in others]
+    sentences = [(verdict(r), r.name, sentence(r, results[0], arms.measure, len(others))) for r in others]
     title = name or f"{', '.join(r.name for r in others) or 'no other arm'} against {arms.baseline}"
     sections = [*_result_sections(arms, results), *_layer_sections(results), _runs_section(arms, results)]
     return Report(title, _facts(arms, results), sentences, _warnings(arms, results), sections, METHOD)
@@ -134,16 +134,16 @@ def _runs_section(arms: Arms, results: list[Result]) -> Section:
 def _warnings(arms: Arms, results: list[Result]) -> list[str]:
     runs = [run for of_arm in arms.runs.values() for run in of_arm]
     warnings = [f"{run.path} is {reason(run)}; it is in no mean." for run in runs if not run.is_usable]
-    warnings += [f"{run.path} is in the means, but {', '.join(run.marks)}." for run in runs if run.is_usable and run.marks]
+    usable = [run for run in runs if run.is_usable]
+    warnings += [f"{run.path} is in the means, but {', '.join(run.marks)}." for run in usable if run.marks]
     if len({run.seed for run in runs}) == 1:
         warnings.append("There is one seed: no difference can be told from the noise between seeds.")
     counts = {result.name: max(1, len({run.learning_rate for run in arms.runs[result.name]})) for result in results}
     if len(set(counts.values())) > 1:
         tried = ", ".join(f"{name} {count}" for name, count in counts.items())
         warnings.append(f"The arms were not tuned alike; learning rates tried: {tried}.")
-    usable = [run for run in runs if run.is_usable]
     if len({run.facts.device for run in usable}) > 1:
-        warnings.append("The runs were made on different machines: times are compared only where those of a seed agree.")
+        warnings.append("The runs were made on different machines; times are compared only where a pair's agree.")
     if any(run.facts.data is None for run in usable):
         unknown = sorted({run.arm for run in usable if run.facts.data is None})
         warnings.append(f"Of {', '.join(unknown)} it is not stated on which data it was trained.")

@@ -149,7 +149,7 @@ def interval_picture(results: list[Result]) -> Picture | None:
     axes.set_xlabel(f"final loss minus {results[0].name}'s (nats); left is better")
     axes.locator_params(axis="x", nbins=5)
     caption = (
-        "Difference of the final loss, paired by seed: mean, 95% interval (one arm at a time, not corrected), and below "
-        "it every seed. An interval that touches 0 leaves open which is better."
+        "Difference of the final loss, paired by seed: mean, 95% interval (one arm at a time, not corrected), and "
+        "below it every seed. An interval that touches 0 leaves open which is better."
     )
     return Picture("difference-intervals", "Differences", caption, figure)

@@ -21,6 +21,7 @@ DPI = 160
 FONTS = {
     "font.size": 10,
     "font.family": "sans-serif",
+    "text.parse_math": False,  # a $ in a name is a $
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "polycom",  # the same figure, the same bytes
     "text.color": FOREGROUND,
@@ -91,8 +92,9 @@ def si_axis(axes: "Axes") -> None:
     """Writes large numbers along x as 200M."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_major_locator(MaxNLocator(5))
+    if axes.dataLim.x1 >= 1000:
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def save(picture: Picture, folder: Path) -> None:

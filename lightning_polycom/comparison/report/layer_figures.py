@@ -114,7 +114,8 @@ def _layer_picture(name: str, section: str, label: str, results: list[Result], e
     axes.set(xlabel="layer", ylabel=label)
     axes.xaxis.get_major_locator().set_params(integer=True)
     add_legend(figure, axes)
-    return Picture(name, section, f"{label[0].upper()}{label[1:]} by layer; bands are ± the standard deviation.", figure)
+    caption = f"{label[0].upper()}{label[1:]} by layer; bands are ± the standard deviation over seeds."
+    return Picture(name, section, caption, figure)
 
 
 def _quantile_picture(index: int, result: Result, place: str, entries: list[Layers]) -> Picture:

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 
 from lightning_polycom.comparison.arms import Arms, domains_of
 from lightning_polycom.comparison.curves import AXES
+from lightning_polycom.comparison.report.table import Cell, Measured, Table
 from lightning_polycom.comparison.results import Result
 from lightning_polycom.comparison.runs import Run
 from lightning_polycom.comparison.sentences import reason
 from lightning_polycom.comparison.statistics import CONFIDENCE, Difference, mean_and_spread
-
-from lightning_polycom.comparison.report.table import Cell, Measured, Table
 
 INTERVAL = f"half width of the {CONFIDENCE:.0%} interval"
 
@@ -35,16 +34,17 @@ def p_cell(p_value: float | None) -> Cell:
 
 def difference_table(results: list[Result], measure: str) -> Table:
     """Final loss, its difference to the baseline at the end and at equal tokens, FLOPs and time, with p values."""
-    header = ["arm", "seeds", "final loss", "best loss", "difference", "p", "p, corrected"]
-    header += [f"at equal {axis}" for axis in ("tokens", "FLOPs", "time")]
+    names = {"tokens": "tokens", "flops": "FLOPs", "seconds": "time"}
+    others = [a for a in AXES if any(r.at_equal.get(a) and r.at_equal[a] != r.difference for r in results)]
+    header = ["arm", "final loss", "difference", "p, corrected", "p", "seeds", "best loss"]
     rows = []
     for result in results:
         difference = result.difference
-        p_values = (None if difference is None else difference.p_value, result.p_value)
-        row = [result.name, str(len(result.runs)), over_seeds(result.final(), 4)]
-        row += [over_seeds([curve.best for curve in result.curves], 4), difference_cell(difference)]
-        row += [p_cell(p_value) for p_value in p_values]
-        rows.append([*row, *(difference_cell(result.at_equal.get(axis)) for axis in AXES)])
+        row = [result.name, over_seeds(result.final(), 4), difference_cell(difference), p_cell(result.p_value)]
+        row += [p_cell(difference and difference.p_value), str(len(result.runs))]
+        row += [over_seeds([curve.best for curve in result.curves], 4)]
+        rows.append([*row, *(difference_cell(result.at_equal.get(axis)) for axis in others)])
+    header += [f"at equal {names[axis]}" for axis in others]
     notes = (
         f"Loss: {measure}, nats per token; ± after a loss is the standard deviation over seeds. "
         f"Difference: arm minus {results[0].name}, paired by seed (negative is better); ± is the {INTERVAL}.",
@@ -191,4 +191,3 @@ def run_table(arms: Arms, results: list[Result]) -> Table:
         row += [None if loss is None else Measured(loss, decimals=4), run.facts.device]
         rows.append([*row, (run.facts.git_commit or "")[:12]])
     return Table("runs", "Runs", header, rows)
-

@@ -6,9 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
+MINUS = "\N{MINUS SIGN}"
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$", "<": "$<$", ">": "$>$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", MINUS: "$-$", "<": "$<$", ">": "$>$",
 }  # fmt: skip
 
 
@@ -38,7 +39,7 @@ class Measured(NamedTuple):
     style: str = "plain"
 
     def __str__(self) -> str:
-        shown = STYLES[self.style](self.value, self.decimals).replace("-", "−")
+        shown = STYLES[self.style](self.value, self.decimals).replace("-", MINUS)
         spread = "" if self.spread is None or self.style == "si" else f" ± {self.spread:,.{self.decimals}f}"
         return f"{shown}{spread}{' %' if self.style == 'percent' else ''}"
 
@@ -98,8 +99,8 @@ def to_latex(table: Table) -> str:
     header = " & ".join(_latex(cell) for cell in table.header) + r" \\"
     caption = " ".join([f"{table.title}.", *table.notes])
     body = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", header, r"\midrule", *rows, r"\bottomrule"]
-    lines = [r"\begin{table}", r"\centering", rf"\caption{{{_latex(caption)}}}", *body, r"\end{tabular}", r"\end{table}"]
-    return "% needs \\usepackage{booktabs}\n" + "\n".join(lines) + "\n"
+    head = ["% needs \\usepackage{booktabs}", r"\begin{table}", r"\centering", rf"\caption{{{_latex(caption)}}}"]
+    return "\n".join([*head, *body, r"\end{tabular}", r"\end{table}"]) + "\n"
 
 
 def _latex(cell: str) -> str:

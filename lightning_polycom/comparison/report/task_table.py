@@ -1,11 +1,11 @@
 """Scores of downstream tasks."""
 
+from lightning_polycom.comparison.report import summary_tables
+from lightning_polycom.comparison.report.summary_tables import INTERVAL, difference_cell, over_seeds, p_cell
+from lightning_polycom.comparison.report.table import Cell, Measured, Table
 from lightning_polycom.comparison.results import Result
 from lightning_polycom.comparison.runs import Run
 from lightning_polycom.comparison.statistics import holm
-
-from lightning_polycom.comparison.report.summary_tables import INTERVAL, difference_cell, over_seeds, p_cell, paired_by_tag
-from lightning_polycom.comparison.report.table import Cell, Measured, Table
 
 AVERAGE = "eval/average"
 
@@ -14,7 +14,9 @@ def task_table(results: list[Result]) -> Table | None:
     """One row per task, metric and arm: score, its standard error, chance, difference; None without scores."""
     header = ["task", "metric", "arm", "score", "standard error", "chance", "difference", "p, corrected"]
     tags = score_tags([run for result in results for run in result.runs])
-    entries = [(tag, result, paired_by_tag(result, results[0], tag)) for tag in tags for result in results]
+    entries = [
+        (tag, result, summary_tables.paired_by_tag(result, results[0], tag)) for tag in tags for result in results
+    ]
     corrected = holm([None if difference is None else difference.p_value for _, _, difference in entries])
     rows = []
     for (tag, result, difference), p_value in zip(entries, corrected, strict=True):
@@ -25,7 +27,8 @@ def task_table(results: list[Result]) -> Table | None:
         rows.append([*row, p_cell(p_value)])
     notes = (
         "Score: the last one of each run; ± is the standard deviation over seeds. Standard error: of one run's score, "
-        f"from lm-eval, over the questions. Difference: arm minus {results[0].name}, paired by seed; ± is the {INTERVAL}. "
+        f"from lm-eval, over the questions. Difference: arm minus {results[0].name}, paired by seed; "
+        f"± is the {INTERVAL}. "
         "p values are corrected for all rows. An accuracy near chance says little, whatever its difference.",
     )
     return Table("tasks", "Downstream tasks", header, rows, notes) if rows else None

@@ -45,7 +45,7 @@ def refuse_other_folder(folder: Path) -> None:
 def _markdown(report: Report) -> str:
     lines = [f"# {report.title}", ""]
     lines += [f"- {name}: {value}" for name, value in report.facts.items()]
-    lines += ["", *(f"- **{verdict}**: {sentence}" for verdict, sentence in report.sentences)]
+    lines += ["", *(f"- **{name}** ({verdict}): {sentence}" for verdict, name, sentence in report.sentences)]
     if report.warnings:
         lines += ["", "Before you trust this:", "", *(f"- {warning}" for warning in report.warnings)]
     for section in report.sections:
