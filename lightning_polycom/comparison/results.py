@@ -107,6 +107,18 @@ def paired(
     return paired_difference([ours for ours, _ in known], [theirs for _, theirs in known])
 
 
+def paired_by_tag(result: Result, baseline: Result, tag: str) -> Difference | None:
+    """The paired difference of a tag's last values; None for the baseline itself."""
+    if result is baseline:
+        return None
+
+    def last(ours: Run, theirs: Run) -> tuple[float, float] | None:
+        pair = ours.last(tag), theirs.last(tag)
+        return None if None in pair else pair
+
+    return paired(result, baseline, last)
+
+
 def _compare(result: Result, baseline: Result) -> Result:
     curves = dict(zip([*result.runs, *baseline.runs], [*result.curves, *baseline.curves], strict=True))
 

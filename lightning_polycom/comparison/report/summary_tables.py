@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from lightning_polycom.comparison.arms import Arms, domains_of
 from lightning_polycom.comparison.curves import AXES
 from lightning_polycom.comparison.report.table import Cell, Measured, Table
-from lightning_polycom.comparison.results import Result
+from lightning_polycom.comparison.results import Result, paired_by_tag
 from lightning_polycom.comparison.runs import Run
 from lightning_polycom.comparison.sentences import reason
 from lightning_polycom.comparison.statistics import CONFIDENCE, Difference, mean_and_spread
@@ -67,20 +67,6 @@ def domain_table(results: list[Result]) -> Table | None:
             rows.append([*row, over_seeds(bits, 4), difference_cell(paired_by_tag(result, results[0], tag))])
     note = f"± is the standard deviation over seeds; in the last column (arm minus {results[0].name}) the {INTERVAL}."
     return Table("domains", "Held-out text by domain", header, rows, (note,)) if rows else None
-
-
-def paired_by_tag(result: Result, baseline: Result, tag: str) -> Difference | None:
-    """The paired difference of a tag's last values; None for the baseline itself."""
-    from lightning_polycom.comparison.results import paired
-
-    if result is baseline:
-        return None
-
-    def last(ours: Run, theirs: Run) -> tuple[float, float] | None:
-        pair = ours.last(tag), theirs.last(tag)
-        return None if None in pair else pair
-
-    return paired(result, baseline, last)
 
 
 def _lowest(run: Run, tag: str) -> float | None:

@@ -1,9 +1,8 @@
 """Scores of downstream tasks."""
 
-from lightning_polycom.comparison.report import summary_tables
 from lightning_polycom.comparison.report.summary_tables import INTERVAL, difference_cell, over_seeds, p_cell
 from lightning_polycom.comparison.report.table import Cell, Measured, Table
-from lightning_polycom.comparison.results import Result
+from lightning_polycom.comparison.results import Result, paired_by_tag
 from lightning_polycom.comparison.runs import Run
 from lightning_polycom.comparison.statistics import holm
 
