@@ -9,7 +9,9 @@ from lightning_polycom.comparison.series import Series, collect
 
 
 def run_of(**series: list[tuple[int, float]]) -> Run:
-    named = {tag.replace("__", "/"): Series(*map(np.array, zip(*points, strict=True))) for tag, points in series.items()}
+    named = {
+        tag.replace("__", "/"): Series(*map(np.array, zip(*points, strict=True))) for tag, points in series.items()
+    }
     facts = Facts(tokens_per_step=10, flops_per_token=6.0)
     return Run("arm", 1, None, "a run", "finished", facts, named)
 

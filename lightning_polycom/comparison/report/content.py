@@ -135,7 +135,8 @@ def _warnings(arms: Arms, results: list[Result]) -> list[str]:
     runs = [run for of_arm in arms.runs.values() for run in of_arm]
     warnings = [f"{run.path} is {reason(run)}; it is in no mean." for run in runs if not run.is_usable]
     usable = [run for run in runs if run.is_usable]
-    warnings += [f"{run.path} is in the means, but {', '.join(run.marks)}." for run in usable if run.marks]
+    in_means = [run for result in results for run in result.runs]
+    warnings += [f"{run.path} is in the means, but {', '.join(run.marks)}." for run in in_means if run.marks]
     if len({run.seed for run in runs}) == 1:
         warnings.append("There is one seed: no difference can be told from the noise between seeds.")
     counts = {result.name: max(1, len({run.learning_rate for run in arms.runs[result.name]})) for result in results}

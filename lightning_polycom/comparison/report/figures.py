@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # On white, and in the same order on black (page.css has both): dark enough for the one, light enough for the other.
 COLORS = ("#5a6472", "#0b62a8", "#c2570c", "#1b7f3b", "#8a3fb8", "#c0263d", "#0b7f86", "#7a5230", "#b0307f")
 LINES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1.5, 1.5, 1.5)))
-FOREGROUND, FAINT = "#101316", "#c9ced4"
+FOREGROUND, FAINT, BACKGROUND = "#101316", "#c9ced4", "#ffffff"
 SIZE = (4.4, 3.3)  # inches: text stays readable on a phone, where a figure is as wide as the screen
 DPI = 160
 FONTS = {
@@ -97,35 +97,33 @@ def si_axis(axes: "Axes") -> None:
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def save(picture: Picture, folder: Path) -> None:
-    """Writes NAME.png and NAME.svg, on white."""
-    from matplotlib import rc_context
-
-    for suffix in ("png", "svg"):
-        with rc_context(FONTS), atomic_path(folder / f"{picture.name}.{suffix}") as temporary:
-            picture.figure.savefig(temporary, format=suffix, dpi=DPI, facecolor="white", metadata=_metadata(suffix))
-
-
-def _metadata(suffix: str) -> dict[str, None]:
-    """No date: the same runs give the same files."""
-    return {"Date": None} if suffix == "svg" else {}
-
-
-def inline_svg(picture: Picture) -> str:
-    """An <svg> element for the page: without background, in CSS variables, with ids of its own."""
+def draw_svg(picture: Picture) -> str:
+    """The figure as an SVG file, on white; the same figure gives the same text."""
     from matplotlib import rc_context
 
     out = io.StringIO()
     with rc_context(FONTS):
-        picture.figure.savefig(out, format="svg", dpi=DPI, transparent=True, metadata=_metadata("svg"))
-    svg = out.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'\bid="', f'id="{picture.name}-', svg)
-    svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{picture.name}-", svg)
-    svg = svg.replace(FOREGROUND, "currentColor").replace(FAINT, "var(--faint)")
+        picture.figure.savefig(out, format="svg", facecolor=BACKGROUND, metadata={"Date": None})
+    picture.figure.set_layout_engine("none")  # what is laid out stays so: laying out is what takes time
+    return out.getvalue()
+
+
+def write_png(picture: Picture, path: Path) -> None:
+    """The figure as a PNG file, on white."""
+    from matplotlib import rc_context
+
+    with rc_context(FONTS), atomic_path(path) as temporary:
+        picture.figure.savefig(temporary, format="png", dpi=DPI, facecolor=BACKGROUND)
+
+
+def for_page(svg: str, name: str) -> str:
+    """An <svg> element from an SVG file: without background, coloured by CSS, with ids that begin with `name`."""
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.S)
+    head, body = svg.split(">", 1)
+    head = re.sub(r' (width|height)="[^"]*"', "", head)
+    body = re.sub(r'\bid="', f'id="{name}-', body)
+    body = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", body)
+    body = body.replace(BACKGROUND, "none").replace(FOREGROUND, "currentColor").replace(FAINT, "var(--faint)")
     for index, color in enumerate(COLORS):
-        svg = svg.replace(color, f"var(--arm-{index})")
-    return svg.replace("<svg", '<svg aria-hidden="true"', 1).strip()
+        body = body.replace(color, f"var(--arm-{index})")
+    return f'{head} aria-hidden="true">{body.strip()}'

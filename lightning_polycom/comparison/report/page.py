@@ -3,13 +3,13 @@
 from importlib import resources
 
 from lightning_polycom import __version__
-from lightning_polycom.comparison.report.content import Report, pictures_of
-from lightning_polycom.comparison.report.figures import inline_svg
+from lightning_polycom.comparison.report.content import Report
+from lightning_polycom.comparison.report.figures import for_page
 from lightning_polycom.comparison.report.table import Cell, Measured, text
 
 
-def to_html(report: Report) -> str:
-    """The page; every text in it is escaped, and figures are in it as SVG in the reader's colours."""
+def to_html(report: Report, drawn: dict[str, str]) -> str:
+    """The page, with the SVG files that were `drawn` in it by name, in the reader's colours; all text is escaped."""
     import jinja2
     from markupsafe import Markup
 
@@ -24,5 +24,5 @@ def to_html(report: Report) -> str:
     environment.filters["shown"] = shown
     template = environment.from_string(files.joinpath("page.html").read_text(encoding="utf-8"))
     css = Markup(files.joinpath("page.css").read_text(encoding="utf-8").strip())
-    svg = {picture.name: inline_svg(picture) for picture in pictures_of(report)}
+    svg = {name: for_page(file, name) for name, file in drawn.items()}
     return template.render(report=report, css=css, svg=svg, version=__version__) + "\n"

@@ -108,7 +108,7 @@ def _latex(cell: str) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Numbers in full; what follows ± has a column of its own."""
+    """Numbers with twelve digits; what follows ± has a column of its own."""
     out, columns = io.StringIO(), range(len(table.header))
     has_spread = [any(isinstance(r[c], Measured) and r[c].spread is not None for r in table.rows) for c in columns]
     writer = csv.writer(out, lineterminator="\n")
@@ -122,5 +122,5 @@ def to_csv(table: Table) -> str:
 
 def _csv_cells(cell: Cell) -> list[str]:
     if isinstance(cell, Measured):
-        return [repr(float(cell.value)), "" if cell.spread is None else repr(float(cell.spread))]
+        return [f"{cell.value:.12g}", "" if cell.spread is None else f"{cell.spread:.12g}"]
     return [text(cell), ""]

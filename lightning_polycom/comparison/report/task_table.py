@@ -13,9 +13,7 @@ def task_table(results: list[Result]) -> Table | None:
     """One row per task, metric and arm: score, its standard error, chance, difference; None without scores."""
     header = ["task", "metric", "arm", "score", "standard error", "chance", "difference", "p, corrected"]
     tags = score_tags([run for result in results for run in result.runs])
-    entries = [
-        (tag, result, summary_tables.paired_by_tag(result, results[0], tag)) for tag in tags for result in results
-    ]
+    entries = [(tag, arm, paired_by_tag(arm, results[0], tag)) for tag in tags for arm in results]
     corrected = holm([None if difference is None else difference.p_value for _, _, difference in entries])
     rows = []
     for (tag, result, difference), p_value in zip(entries, corrected, strict=True):

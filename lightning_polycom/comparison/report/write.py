@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lightning_polycom.atomic import write_text
 from lightning_polycom.comparison.report.content import Report, pictures_of, tables_of
-from lightning_polycom.comparison.report.figures import save
+from lightning_polycom.comparison.report.figures import draw_svg, write_png
 from lightning_polycom.comparison.report.page import to_html
 from lightning_polycom.comparison.report.table import to_csv, to_latex, to_markdown
 from lightning_polycom.errors import InputError
@@ -23,14 +23,16 @@ def write_report(report: Report, folder: Path) -> Path:
         InputError: the folder holds something else.
     """
     refuse_other_folder(folder)
-    page = to_html(report)
+    drawn = {picture.name: draw_svg(picture) for picture in pictures_of(report)}
+    page = to_html(report, drawn)
     for name in ("tables", "figures"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for table in tables_of(report):
         for suffix, form in FORMS.items():
             write_text(folder / "tables" / f"{table.name}.{suffix}", form(table))
     for picture in pictures_of(report):
-        save(picture, folder / "figures")
+        write_png(picture, folder / "figures" / f"{picture.name}.png")
+        write_text(folder / "figures" / f"{picture.name}.svg", drawn[picture.name])
     write_text(folder / TEXT, _markdown(report))
     write_text(folder / PAGE, page)
     return folder / PAGE
