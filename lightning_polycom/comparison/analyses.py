@@ -8,6 +8,7 @@ import numpy as np
 from lightning_polycom.errors import InputError
 from lightning_polycom.json_object import read_json_object
 
+NO_STATISTICS = ("layer", "count", "power")  # what the entries say of themselves
 ADVICE = "write it again with polycom analyze"
 
 
@@ -51,7 +52,7 @@ def _parse(values: dict[str, Any]) -> Analysis:
         if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1]:
             raise ValueError(f"layer_similarity is {similarity.shape}, not square")
     layers = [_flat(entry) for entry in values.get("activation_statistics") or []]
-    names = [name for name in (layers[0] if layers else ()) if name != "layer"]
+    names = [name for name in (layers[0] if layers else ()) if name.rsplit("/", 1)[-1] not in NO_STATISTICS]
     statistics = {name: np.array([layer.get(name, np.nan) for layer in layers]) for name in names}
     return Analysis(int(values["step"]), ranks, similarity, statistics)
 

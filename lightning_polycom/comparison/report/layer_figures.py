@@ -155,5 +155,5 @@ def _similarity_picture(index: int, result: Result, values: np.ndarray, lowest: 
     axes.set(xlabel="after layer", ylabel="after layer")
     for axis in (axes.xaxis, axes.yaxis):
         axis.get_major_locator().set_params(integer=True)
-    caption = f"{result.name}: similarity of the hidden states between layers."
+    caption = f"{result.name}: similarity of the hidden states between layers; 0 is the first, the embedding."
     return Picture(f"similarity-{index}-{slug(result.name)}", SIMILARITY, caption, figure)
