@@ -87,9 +87,9 @@ def _reach(result: Result, baseline: Result) -> str:
     if reach.ratio is None:
         seeds = f" in {reach.count - reach.reached} of {reach.count} seeds" if reach.reached else ""
         return f"does not come down to {baseline.name}'s final loss{seeds}"
-    if reach.ratio > 0.995:
-        return f"comes down to {baseline.name}'s final loss with as many tokens"
-    return f"comes down to {baseline.name}'s final loss with {1 - reach.ratio:.0%} fewer tokens"
+    share = abs(1 - reach.ratio)
+    amount = "as many" if share < 0.005 else f"{share:.0%} {'fewer' if reach.ratio < 1 else 'more'}"
+    return f"comes down to {baseline.name}'s final loss with {amount} tokens"
 
 
 def _left_out(result: Result) -> str:

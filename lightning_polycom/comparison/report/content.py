@@ -2,14 +2,15 @@
 
 from typing import NamedTuple
 
-from lightning_polycom.comparison.arms import MISMATCHED, Arms
+from lightning_polycom.comparison.arms import Arms
 from lightning_polycom.comparison.report import curve_figures, layer_figures, summary_tables
 from lightning_polycom.comparison.report.figures import Picture
 from lightning_polycom.comparison.report.layer_tables import layer_tables
 from lightning_polycom.comparison.report.table import Table
 from lightning_polycom.comparison.report.task_table import task_table
+from lightning_polycom.comparison.report.warnings import warnings_of
 from lightning_polycom.comparison.results import Result, results_of
-from lightning_polycom.comparison.sentences import Verdict, reason, sentence, verdict
+from lightning_polycom.comparison.sentences import Verdict, sentence, verdict
 
 HELD_EQUAL = {"parameters": "parameters and tokens", "flops": "training FLOPs", "time": "training time"}
 METHOD = (
@@ -65,7 +66,7 @@ def report_of(arms: Arms, name: str | None) -> Report:
     sentences = [(verdict(r), r.name, sentence(r, results[0], arms.measure, len(others))) for r in others]
     title = name or f"{', '.join(r.name for r in others) or 'no other arm'} against {arms.baseline}"
     sections = [*_result_sections(arms, results), *_layer_sections(results), _runs_section(arms, results)]
-    return Report(title, _facts(arms, results), sentences, _warnings(arms, results), sections, METHOD)
+    return Report(title, _facts(arms, results), sentences, warnings_of(arms, results), sections, METHOD)
 
 
 def pictures_of(report: Report) -> list[Picture]:
@@ -129,25 +130,3 @@ def _layer_sections(results: list[Result]) -> list[Section]:
 
 def _runs_section(arms: Arms, results: list[Result]) -> Section:
     return Section("Runs", "", [summary_tables.run_table(arms, results)], [])
-
-
-def _warnings(arms: Arms, results: list[Result]) -> list[str]:
-    runs = [run for of_arm in arms.runs.values() for run in of_arm]
-    warnings = [f"{run.path} is {reason(run)}; it is in no mean." for run in runs if not run.is_usable]
-    usable = [run for run in runs if run.is_usable]
-    in_means = [run for result in results for run in result.runs]
-    warnings += [f"{run.path} is in the means, but {', '.join(run.marks)}." for run in in_means if run.marks]
-    if len({run.seed for run in runs}) == 1:
-        warnings.append("There is one seed: no difference can be told from the noise between seeds.")
-    counts = {result.name: max(1, len({run.learning_rate for run in arms.runs[result.name]})) for result in results}
-    if len(set(counts.values())) > 1:
-        tried = ", ".join(f"{name} {count}" for name, count in counts.items())
-        warnings.append(f"The arms were not tuned alike; learning rates tried: {tried}.")
-    if len({run.facts.device for run in usable}) > 1:
-        warnings.append("The runs were made on different machines; times are compared only where a pair's agree.")
-    if any(run.facts.data is None for run in usable):
-        unknown = sorted({run.arm for run in usable if run.facts.data is None})
-        warnings.append(f"Of {', '.join(unknown)} it is not stated on which data it was trained.")
-    if any(run.status == MISMATCHED for run in runs):
-        warnings.append("Mismatched runs saw other batches than the baseline's run of their seed; train them again.")
-    return warnings

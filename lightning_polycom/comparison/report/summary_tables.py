@@ -77,7 +77,8 @@ def _lowest(run: Run, tag: str) -> float | None:
 
 def cost_table(results: list[Result]) -> Table:
     """Parameters, FLOPs, speed, memory and energy of every arm."""
-    header = ["arm", "parameters", "active", "FLOPs per token", "tokens", "tokens/s", "slower by", "peak memory (GiB)"]
+    header = ["arm", "tokens/s", "slower by", "peak memory (GiB)", "parameters", "active", "FLOPs per token"]
+    header += ["tokens", "FLOPs", "seconds"]
     energy = any("energy/joules" in run.series for result in results for run in result.runs)
     rows = []
     for result in results:
@@ -85,9 +86,9 @@ def cost_table(results: list[Result]) -> Table:
         counts = [_fact(first, name) for name in ("num_parameters", "num_active_parameters", "flops_per_token")]
         speeds = [_speed(curve.end("tokens"), curve.end("seconds")) for curve in result.curves]
         memory = [_highest(run, "memory/peak_gib") for run in result.runs]
-        tokens = over_seeds([run.tokens for run in result.runs], style="si")
-        rows.append([result.name, *counts, tokens, over_seeds(speeds, 0), _percent(result.slowdown)])
-        rows[-1] += [over_seeds(memory, 2)] + ([_energy(result)] if energy else [])
+        totals = [over_seeds([curve.end(axis) for curve in result.curves], style="si") for axis in AXES]
+        row = [result.name, over_seeds(speeds, 0), _percent(result.slowdown), over_seeds(memory, 2)]
+        rows.append([*row, *counts, *totals, *([_energy(result)] if energy else [])])
     notes = (
         "Tokens per second and seconds are of training steps alone, without validation, evaluation and checkpoints. "
         f"Slower by: seconds per token against {results[0].name}, paired by seed; ± is the {INTERVAL}.",

@@ -1,5 +1,6 @@
 """The folder that a report is: page, Markdown, tables, figures."""
 
+import csv
 import json
 import re
 from html.parser import HTMLParser
@@ -111,8 +112,9 @@ def test_the_numbers_are_those_of_the_runs(output):
     assert cells[0] == "polynorm" and float(cells[1]) == pytest.approx(3.95 + 0.25, abs=1e-9)  # mean of a and b
     tasks = (output / "tables" / "tasks.csv").read_text()
     assert "quiz,acc,swiglu,0.32,0.01" in tasks and ",0.03,0.25," in tasks
-    costs = (output / "tables" / "costs.csv").read_text().splitlines()
-    assert costs[1].startswith("swiglu,500000,500000,6000,100000,")
+    cost = next(csv.DictReader((output / "tables" / "costs.csv").open()))
+    names = ("tokens/s", "peak memory (GiB)", "parameters", "FLOPs per token", "tokens", "FLOPs", "seconds")
+    assert [float(cost[name]) for name in names] == pytest.approx([50_000, 0.6, 5e5, 6000, 1e5, 6e8, 2.0])
 
 
 def test_the_same_runs_give_the_same_files(comparison, output, tmp_path):
@@ -149,7 +151,10 @@ def test_what_is_absent_is_said_to_be(tmp_path):
 
 def test_marks_and_unequal_tuning_are_warned_of(tmp_path):
     folder = write_comparison(tmp_path / "c", {"relu": [4.0, 4.1], "gelu": [3.9, 4.0]}, "relu")
-    write_run(folder / "gelu/other", "gelu", 1, 3.8, learning_rate=0.1, record={"started": "2030-01-01T00:00:00+0000"})
+    started = {"started": "2030-01-01T00:00:00+0000"}  # after its first logged value
+    write_run(folder / "gelu/other", "gelu", 1, 3.8, learning_rate=0.1, record=started)
+    larger = json.loads((folder / "gelu/seed_1/run.json").read_text()) | {"num_parameters": 600_000, **started}
+    (folder / "gelu/seed_1/run.json").write_text(json.dumps(larger))
     content = json.loads((folder / "comparison.json").read_text())
     entry = {"name": "gelu", "learning_rate": 0.1}
     content["arms"].append(entry | {"seed": 1, "run": "gelu/other", "status": "finished"})
@@ -158,7 +163,9 @@ def test_marks_and_unequal_tuning_are_warned_of(tmp_path):
     words = "".join(Page(write(folder, tmp_path / "out")).words)
     assert "gelu/next is pending; it is in no mean." in words
     assert "gelu/other is in the means, but resumed." not in words, "another learning rate was chosen"
+    assert "gelu/seed_1 is in the means, but resumed." in words
     assert "learning rates tried: relu 1, gelu 2" in words
+    assert "gelu has 600 k parameters, relu 500 k: they are not equal." in words
 
 
 def test_a_report_replaces_only_a_report(tmp_path):
