@@ -5,10 +5,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+import numpy as np
+
 from lightning_polycom.comparison.arms import Arms
 from lightning_polycom.comparison.curves import AXES, Curve
 from lightning_polycom.comparison.runs import Run
-from lightning_polycom.comparison.statistics import Difference, holm, mean_and_spread, paired_difference
+from lightning_polycom.comparison.statistics import (
+    Difference,
+    holm,
+    mean_and_spread,
+    paired_difference,
+    pooled_p_values,
+)
 
 
 class Reach(NamedTuple):
@@ -39,6 +47,7 @@ class Result:
         curves: Loss curves of the runs.
         difference: Of the final loss; None for the baseline.
         p_value: Of that difference, corrected for all arms.
+        p_pooled: The same with the noise taken from all arms together; None unless all have the same seeds.
         at_equal: Difference of the loss at equal tokens, FLOPs and seconds, where runs tell.
         p_at_equal: Their p values, corrected for all arms.
         slowdown: Difference of log(seconds per token).
@@ -52,6 +61,7 @@ class Result:
     curves: list[Curve]
     difference: Difference | None = None
     p_value: float | None = None
+    p_pooled: float | None = None
     at_equal: dict[str, Difference | None] = field(default_factory=dict)
     p_at_equal: dict[str, float | None] = field(default_factory=dict)
     slowdown: Difference | None = None
@@ -68,11 +78,23 @@ def results_of(arms: Arms) -> list[Result]:
     baseline = results[0]
     compared = [baseline, *(_compare(result, baseline) for result in results[1:])]
     corrected = holm([result.difference and result.difference.p_value for result in compared])
+    pooled = [None, *holm(_pooled(results))]
     by_axis = {a: holm([_p_value(result.at_equal.get(a)) for result in compared]) for a in AXES}
     return [
-        replace(result, p_value=corrected[index], p_at_equal={axis: values[index] for axis, values in by_axis.items()})
+        replace(
+            result,
+            p_value=corrected[index],
+            p_pooled=pooled[index],
+            p_at_equal={axis: values[index] for axis, values in by_axis.items()},
+        )
         for index, result in enumerate(compared)
     ]
+
+
+def _pooled(results: list[Result]) -> list[float | None]:
+    if len({tuple(run.seed for run in result.runs) for result in results}) > 1:
+        return [None] * (len(results) - 1)
+    return pooled_p_values(np.array([result.final() for result in results]))
 
 
 def _p_value(difference: Difference | None) -> float | None:

@@ -50,8 +50,14 @@ def _loss(result: Result, kind: str, arms: int) -> str:
     if difference.excludes_zero:
         corrected = p_text(result.p_value).removeprefix("p = ")
         raised = f"{p_text(difference.p_value)}, but {corrected} corrected for {arms} arms"
-        return f"{side} by {interval} {over}, {raised}: not established"
-    return f"no difference found: {interval} {side} {over}, {p_text(result.p_value)}"
+        return f"{side} by {interval} {over}, {raised}: not established{_pooled(result)}"
+    return f"no difference found: {interval} {side} {over}, {p_text(result.p_value)}{_pooled(result)}"
+
+
+def _pooled(result: Result) -> str:
+    if result.p_pooled is None or result.p_pooled >= SIGNIFICANT:
+        return ""
+    return f" ({p_text(result.p_pooled)} if all arms are taken to be equally noisy)"
 
 
 def _speed(slowdown: Difference | None) -> str:

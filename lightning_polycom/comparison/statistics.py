@@ -73,6 +73,25 @@ def _bootstrap(differences: np.ndarray) -> tuple[float, float]:
     return float(np.quantile(statistics, CONFIDENCE)), float(p_value)
 
 
+def pooled_p_values(losses: np.ndarray) -> list[float | None]:
+    """P values of every arm's difference to the first, with the noise estimated from all arms together.
+
+    `losses` is (arms, seeds). The model is loss = arm + seed + noise with noise of one size for all arms (two-way
+    analysis of variance), so that few seeds of many arms add up: (arms - 1)(seeds - 1) degrees of freedom in place of
+    seeds - 1. None where that is not at least 2, or there is no noise.
+    """
+    from scipy import stats
+
+    arms, seeds = losses.shape
+    freedom = (arms - 1) * (seeds - 1)
+    residuals = losses - losses.mean(axis=1, keepdims=True) - losses.mean(axis=0) + losses.mean()
+    variance = float((residuals**2).sum()) / max(1, freedom)
+    if arms < 3 or freedom < 2 or variance <= 1e-24:
+        return [None] * (arms - 1)
+    differences = losses[1:].mean(axis=1) - losses[0].mean()
+    return (2 * stats.t.sf(np.abs(differences) / (2 * variance / seeds) ** 0.5, freedom)).tolist()
+
+
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """P values corrected for being several (Holm 1979): the chance of any false positive among them stays below 5%.
 

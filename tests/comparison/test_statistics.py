@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lightning_polycom.comparison.statistics import holm, mean_and_spread, paired_difference
+from lightning_polycom.comparison.statistics import holm, mean_and_spread, paired_difference, pooled_p_values
 
 
 def coverage(differences: np.ndarray, truth: float) -> float:
@@ -70,6 +70,26 @@ def test_false_positives_over_five_arms_stay_below_five_percent():
         corrected += min(holm(p_values)) < 0.05
     assert raw / families > 0.18
     assert corrected / families < 0.062
+
+
+def test_noise_pooled_over_arms_finds_more_at_the_same_rate_of_false_positives():
+    draw, false, found, alone = np.random.default_rng(5), 0, 0, 0
+    families, effect = 600, np.array([[0.0], [0.0], [0.0], [0.0], [0.0], [0.015]])
+    for _ in range(families):
+        losses = draw.normal(4, 0.03, (1, 3)) + draw.normal(0, 0.005, (6, 3))
+        false += min(holm(pooled_p_values(losses))) < 0.05
+        moved = losses + effect
+        found += holm(pooled_p_values(moved))[-1] < 0.05
+        alone += holm([paired_difference(arm, moved[0]).p_value for arm in moved[1:]])[-1] < 0.05
+    assert false / families < 0.07
+    assert found / families > 0.6 > 0.2 > alone / families
+
+
+def test_pooled_noise_of_two_arms_or_one_seed_is_no_more():
+    assert pooled_p_values(np.array([[4.0, 4.1], [3.9, 4.2]])) == [None]
+    assert pooled_p_values(np.array([[4.0], [3.9], [3.8]])) == [None, None]
+    same = np.array([[4.0, 4.1], [3.9, 4.0], [3.8, 3.9]])
+    assert pooled_p_values(same) == [None, None]  # no noise at all
 
 
 def test_holm_is_the_published_procedure():

@@ -146,10 +146,10 @@ def interval_picture(results: list[Result]) -> Picture | None:
         axes.plot(difference.values, offsets, "o", color=color, markersize=3, alpha=0.6)
     axes.set_yticks(range(len(shown)), [result.name for _, result in shown])
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.set_xlabel(f"final loss minus {results[0].name}'s (nats); left is better")
+    axes.set_xlabel("difference (nats); left is better")
     axes.locator_params(axis="x", nbins=5)
     caption = (
-        "Difference of the final loss, paired by seed: mean, 95% interval (one arm at a time, not corrected), and "
-        "below it every seed. An interval that touches 0 leaves open which is better."
+        f"Final loss minus that of {results[0].name}, paired by seed: mean with 95% interval (one arm at a time, not "
+        "corrected), and below it every seed. An interval that touches 0 leaves open which is better."
     )
     return Picture("difference-intervals", "Differences", caption, figure)

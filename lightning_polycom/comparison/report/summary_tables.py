@@ -36,12 +36,12 @@ def difference_table(results: list[Result], measure: str) -> Table:
     """Final loss, its difference to the baseline at the end and at equal tokens, FLOPs and time, with p values."""
     names = {"tokens": "tokens", "flops": "FLOPs", "seconds": "time"}
     others = [a for a in AXES if any(r.at_equal.get(a) and r.at_equal[a] != r.difference for r in results)]
-    header = ["arm", "final loss", "difference", "p, corrected", "p", "seeds", "best loss"]
+    header = ["arm", "final loss", "difference", "p, corrected", "p", "p, pooled", "seeds", "best loss"]
     rows = []
     for result in results:
         difference = result.difference
         row = [result.name, over_seeds(result.final(), 4), difference_cell(difference), p_cell(result.p_value)]
-        row += [p_cell(difference and difference.p_value), str(len(result.runs))]
+        row += [p_cell(difference and difference.p_value), p_cell(result.p_pooled), str(len(result.runs))]
         row += [over_seeds([curve.best for curve in result.curves], 4)]
         rows.append([*row, *(difference_cell(result.at_equal.get(axis)) for axis in others)])
     header += [f"at equal {names[axis]}" for axis in others]
