@@ -14,10 +14,10 @@ COMMANDS = {
     "lm_eval": "lm-eval's own command line, with checkpoints as --model polycom",
     "generate": "continue a prompt from a checkpoint",
     "consolidate": "join a sharded checkpoint into one file",
-    "report": "tables, figures and one page from runs: which activation is better, and is it real",
     "analyze": "draw activations, fresh or as a run has trained them",
     "export": "write a checkpoint as a Hugging Face folder",
     "import": "read a Hugging Face folder into a run's folder",
+    "report": "tables, figures and one page from runs: which activation is better, and is it real",
     "bench": "time activations on this machine against its memory bandwidth",
 }
 MODULES = {"validate": "fit", "import": "import_"}  # commands whose module has another name
