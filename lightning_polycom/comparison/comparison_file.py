@@ -54,9 +54,14 @@ def _run(folder: Path, path: Path, entry: dict[str, Any], advice: str) -> Run:
     if not is_run_folder(place):
         if entry["status"] == FINISHED:
             raise InputError(f"comparison: {path} names the run {place} as finished, which is not there; {advice}")
-        return Run(arm, entry["seed"], rate, str(place), entry["status"])
+        return Run(arm, entry["seed"], rate, str(place), entry["status"], marks=_error(entry))
     run = read_run(place)
     if run.seed != entry["seed"]:
         raise InputError(f"comparison: {path} has seed {entry['seed']} for {place}, whose config.yaml has {run.seed}")
-    run = replace(run, arm=arm, learning_rate=run.learning_rate if rate is None else rate)
+    run = replace(run, arm=arm, learning_rate=run.learning_rate if rate is None else rate, marks=_error(entry))
     return run if run.status != FINISHED else replace(run, status=entry["status"])
+
+
+def _error(entry: dict[str, Any]) -> tuple[str, ...]:
+    """Why the run has failed, if it has."""
+    return (str(entry["error"]),) if entry.get("error") else ()

@@ -144,7 +144,7 @@ def test_all_runs_need_the_same_loss(tmp_path):
 def test_a_comparison_names_its_runs(tmp_path):
     folder = write_comparison(tmp_path / "cmp", {"a": [4.0, 4.1], "b": [3.9, 4.0]}, "b")
     content = json.loads((folder / "comparison.json").read_text())
-    content["arms"][0]["status"] = "failed"
+    content["arms"][0] |= {"status": "failed", "error": "saw other batches"}
     content["arms"].append({"name": "a", "seed": 3, "learning_rate": 0.1, "run": "a/seed_3", "status": "pending"})
     content["arms"].append({"name": "b", "seed": 3, "learning_rate": None, "run": "b/seed_3", "status": "pending"})
     (folder / "comparison.json").write_text(json.dumps(content))
@@ -152,6 +152,7 @@ def test_a_comparison_names_its_runs(tmp_path):
     assert (gathered.name, gathered.baseline, gathered.equal) == ("cmp", "b", "parameters")
     arms = check_arms(gathered.runs, gathered.baseline, gathered.equal)
     assert [run.status for run in arms.runs["a"]] == ["failed", "finished", "pending"]
+    assert arms.runs["a"][0].marks == ("saw other batches",)
     assert [run.status for run in arms.runs["b"]] == ["finished", "finished", "pending"]
     assert arms.runs["b"][0].learning_rate == 0.003  # from the run where the comparison has none
 
