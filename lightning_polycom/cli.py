@@ -17,6 +17,7 @@ COMMANDS = {
     "analyze": "effective ranks and activations of a checkpoint; draw activations",
     "export": "write a checkpoint as a Hugging Face folder",
     "import": "read a Hugging Face folder into a run's folder",
+    "report": "tables, figures and one page from runs: which activation is better, and is it real",
     "bench": "time activations on this machine against its memory bandwidth",
 }
 MODULES = {"validate": "fit", "import": "import_"}  # commands whose module has another name
