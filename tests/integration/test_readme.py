@@ -69,7 +69,12 @@ def test_the_first_run_and_what_follows_it(polycom, monkeypatch, workspace):
     for name in ("generate", "analyze", "validate", "export"):
         for arguments in commands(name):
             run(polycom, monkeypatch, workspace, [*arguments, *_of_little_data(name)])
-    for arguments in others:
+    for arguments in [a for a in others if "--ckpt_path" not in a]:
+        run(polycom, monkeypatch, workspace, little(arguments))
+    for arguments in commands("report"):
+        out = run(polycom, monkeypatch, workspace, arguments).out
+        assert "quickstart-swiglu: " in out and "report.html" in out
+    for arguments in [a for a in others if "--ckpt_path" in a]:
         run(polycom, monkeypatch, workspace, little(arguments))
     assert (workspace / "runs/quickstart-swiglu/version_0/run.json").exists()
     assert json.loads((workspace / "runs/quickstart/version_0/run.json").read_text())["steps"] == 46
