@@ -43,7 +43,9 @@ def xielu(x: Tensor, alpha_positive: Tensor, alpha_negative: Tensor, beta: float
     z = x.to(accumulation_dtype(x))
     negative = z.clamp(max=0)  # each piece is 0 on the other's side
     curved = alpha_positive * F.relu(z).square() + alpha_negative * (torch.expm1(negative) - negative)
-    return (curved + beta * z).to(x.dtype)
+    y = curved + beta * z
+    # Cast to the dtype it has, torch 2.11 gives a compiled autograd function around this wrong gradients.
+    return y if y.dtype == x.dtype else y.to(x.dtype)
 
 
 def polyrelu(x: Tensor, coefficients: Tensor, bias: Tensor | None) -> Tensor:
