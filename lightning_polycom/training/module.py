@@ -92,9 +92,8 @@ class LanguageModel(L.LightningModule):
         self.decoder_config, self.optimizer_config, self.schedule_config = decoder, optimizer, schedule
         self.z_loss_weight, self.seed, self.balancing_config = z_loss_weight, seed, balancing
         self.compiled = compile  # `compile` is a method of every module
-        self.activation_checkpointing = activation_checkpointing
+        self.activation_checkpointing, self.initial_weights = activation_checkpointing, initial_weights
         self.step_guard = StepGuard(skip_steps)
-        self.initial_weights = initial_weights
         self.decoder: Decoder | None = None
         self._step_sums: Tensor | None = None
         self._step_targets: Tensor | None = None  # of the step in progress, where they have to be counted over ranks
