@@ -20,6 +20,7 @@ from lightning_polycom.callbacks import (
     Coefficients,
     DownstreamEvaluation,
     ExpertLoad,
+    InitialDigest,
     Preemption,
     RunRecord,
     RunSummary,
@@ -28,6 +29,7 @@ from lightning_polycom.callbacks import (
     StepProgress,
     TensorBoardLayout,
     Throughput,
+    TokenStream,
 )
 from lightning_polycom.callbacks.preemption import EXIT_CODE, stopped_by
 from lightning_polycom.callbacks.run_summary import domain_table
@@ -154,6 +156,8 @@ class PolycomCLI(LightningCLI):
             preemption = Preemption()
             callbacks = [preemption, *callbacks]  # before what would take long in the step that stops
             callbacks += [
+                TokenStream(),
+                InitialDigest(),
                 SkippedSteps(),
                 Coefficients(),
                 ExpertLoad(),
