@@ -41,7 +41,7 @@ class TokenStream(L.Callback):
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Records before each validation of a run that trains. Collective."""
-        if trainer.training or trainer.validating and trainer.state.fn == "fit":
+        if trainer.training or (trainer.validating and trainer.state.fn == "fit"):
             self._record(trainer)
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
