@@ -1,0 +1,1 @@
+"""Comparisons: arms that differ in what is compared and in nothing else, their runs, and what came out."""
