@@ -16,12 +16,12 @@ FAILED = 1
 
 def main() -> None:
     """Prints the plan, runs what is not finished, and prints what became of it; exit code 1 if a run failed."""
-    config, dry_run, launcher = _options(sys.argv[2:])
+    config, dry_run, launcher = read_options(sys.argv[2:])
     from lightning_polycom.comparison.plan import plan_lengths, require_equal
     from lightning_polycom.comparison.record import ComparisonRecord, locked
 
     console = Console()
-    arms, micro_batch_size = _arms(config)
+    arms, micro_batch_size = read_arms(config)
     record = ComparisonRecord(Path(arms[0].root) / config.name, config)
     show = partial(_print_plan, console, config, record, micro_batch_size)
     measured = record.seconds_per_step if config.equal == "time" and record.seconds_per_step else None
@@ -36,7 +36,7 @@ def main() -> None:
     _report(record, console)
 
 
-def _options(arguments: list[str]) -> tuple[ComparisonConfig, bool, str]:
+def read_options(arguments: list[str]) -> tuple[ComparisonConfig, bool, str]:
     """The comparison, and how it is run."""
     # Interpolations in the arms are those of a run's config, and are resolved there.
     parser = OneLineParser(
@@ -67,7 +67,7 @@ def _options(arguments: list[str]) -> tuple[ComparisonConfig, bool, str]:
     return ComparisonConfig(**values, slurm=slurm), *how
 
 
-def _arms(config: ComparisonConfig) -> tuple[list[Any], int]:
+def read_arms(config: ComparisonConfig) -> tuple[list[Any], int]:
     """The arms with the base's number of steps, and the sequences of a forward pass."""
     from lightning_polycom.commands.fit_settings import FitReader
     from lightning_polycom.comparison.config import SEEDS, nested

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from lightning_polycom.comparison.command import failure_line
+from lightning_polycom.comparison.processes import Stopped, run_process, stopping
 from lightning_polycom.comparison.record import locked
 from lightning_polycom.errors import InputError
 
@@ -154,8 +156,7 @@ def test_equal_time_times_the_arms_and_each_ends_its_own_schedule(polycom, compa
     assert not (tmp_path / "runs/tiny_arms/.calibration").exists()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
-def test_a_signal_saves_the_run_and_the_same_command_goes_on(polycom, comparison, tmp_path, number, code, request):
+def test_ctrl_c_saves_the_run_and_the_same_command_goes_on(polycom, comparison, tmp_path, request):
     options = {"trainer.max_steps": 1000, "trainer.val_check_interval": 1000, "checkpoint.every_n_steps": 1000}
     path = comparison(seeds=[1], overrides=options)
     command = [sys.executable, "-m", "lightning_polycom", "compare", str(path)]
@@ -167,16 +168,54 @@ def test_a_signal_saves_the_run_and_the_same_command_goes_on(polycom, comparison
         time.sleep(0.1)
     with pytest.raises(InputError, match="is being run by another process"), locked(tmp_path / "runs/tiny_arms"):
         pass
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=100)
-    assert process.returncode == code, out
+    assert process.returncode == 130, out
     assert "the same command goes on" in out
     assert statuses(tmp_path) == ["pending", "pending"]
     saved = sorted((metrics.parent / "checkpoints").glob("step-*.ckpt"))
     assert len(saved) == 1 and 0 < int(saved[0].stem[5:]) < 1000
-    if number == signal.SIGINT:
-        request.getfixturevalue("runs_in_this_process")
-        outcome = polycom("compare", path)
-        assert outcome.code == 0, outcome.err + outcome.out
-        assert "training goes on from" in (metrics.parent.parent / "seed-1.log").read_text()
-        assert statuses(tmp_path) == ["finished"] * 2
+    request.getfixturevalue("runs_in_this_process")
+    outcome = polycom("compare", path)
+    assert outcome.code == 0, outcome.err + outcome.out
+    assert "training goes on from" in (metrics.parent.parent / "seed-1.log").read_text()
+    assert statuses(tmp_path) == ["finished"] * 2
+
+
+def test_a_run_that_a_signal_stops_is_pending_and_the_command_says_go_on(polycom, comparison, tmp_path, monkeypatch):
+    from lightning_polycom.comparison import local
+
+    monkeypatch.setattr(local, "run_process", lambda *_, **__: 75)
+    outcome = polycom("compare", comparison(seeds=[1]))
+    assert outcome.code == 75 and "the same command goes on" in outcome.out
+    assert statuses(tmp_path) == ["pending", "pending"]
+
+
+def test_sigterm_reaches_the_process_which_may_end_in_its_own_time(tmp_path):
+    program = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (print('saved'), sys.exit(75)))\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(60)"
+    )
+    log = tmp_path / "log"
+
+    def watch():
+        if log.read_text() == "ready\n":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Stopped, match="SIGTERM"), stopping():
+        run_process([sys.executable, "-c", program], log, watch=watch)
+    assert log.read_text() == "ready\nsaved\n"
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("step 1/2\npolycom: error: no data\n", "no data"),
+        ("Traceback\n  File x\nRuntimeError: out of memory\n\n", "exit code 1: RuntimeError: out of memory"),
+        ("", "exit code 1: nothing was printed"),
+    ],
+)
+def test_a_failure_is_one_line(output, expected):
+    assert failure_line(output, 1) == expected
