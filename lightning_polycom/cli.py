@@ -12,6 +12,7 @@ COMMANDS = {
     "validate": "losses per domain of a checkpoint",
     "evaluate": "lm-eval tasks on a checkpoint",
     "lm_eval": "lm-eval's own command line, with checkpoints as --model polycom",
+    "compare": "train arms that differ in the activation alone, at equal parameters, FLOPs or time",
     "generate": "continue a prompt from a checkpoint",
     "consolidate": "join a sharded checkpoint into one file",
     "analyze": "effective ranks and activations of a checkpoint; draw activations",

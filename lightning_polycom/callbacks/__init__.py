@@ -4,6 +4,7 @@ from lightning_polycom.callbacks.activation_probe import ActivationProbe
 from lightning_polycom.callbacks.coefficients import Coefficients
 from lightning_polycom.callbacks.downstream_evaluation import DownstreamEvaluation
 from lightning_polycom.callbacks.expert_load import ExpertLoad
+from lightning_polycom.callbacks.initial_digest import InitialDigest
 from lightning_polycom.callbacks.preemption import Preemption
 from lightning_polycom.callbacks.progress import StepProgress
 from lightning_polycom.callbacks.run_record import RunRecord
@@ -12,12 +13,14 @@ from lightning_polycom.callbacks.skipped_steps import SkippedSteps
 from lightning_polycom.callbacks.step_checkpoint import StepCheckpoint
 from lightning_polycom.callbacks.tensorboard_layout import TensorBoardLayout
 from lightning_polycom.callbacks.throughput import Throughput
+from lightning_polycom.callbacks.token_stream import TokenStream
 
 __all__ = [
     "ActivationProbe",
     "Coefficients",
     "DownstreamEvaluation",
     "ExpertLoad",
+    "InitialDigest",
     "Preemption",
     "RunRecord",
     "RunSummary",
@@ -26,4 +29,5 @@ __all__ = [
     "StepProgress",
     "TensorBoardLayout",
     "Throughput",
+    "TokenStream",
 ]

@@ -18,6 +18,13 @@ from lightning_polycom.training.scalars import MetricsFile
 PACKAGES = ("lightning-polycom", "torch", "lightning", "lm-eval", "tokenizers", "numpy")
 
 
+def add_to_record(trainer: L.Trainer, facts: dict[str, Any]) -> None:
+    """Adds `facts` to the run.json of the run in progress."""
+    for callback in trainer.callbacks:
+        if isinstance(callback, RunRecord):
+            callback.add(trainer, facts)
+
+
 class RunRecord(L.Callback):
     """Writes the resolved config.yaml, run.json and a copy of the tokenizer into the run's folder.
 
@@ -28,6 +35,7 @@ class RunRecord(L.Callback):
     def __init__(self, parser: Any, config: Any):
         self.parser, self.config = parser, config
         self._record: dict[str, Any] | None = None
+        self._added: dict[str, Any] = {}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Writes everything, on the first rank, once data, tasks and a checkpoint to resume were found good."""
@@ -37,11 +45,18 @@ class RunRecord(L.Callback):
         # Not parser.save, which changes the working directory while other threads write to relative paths.
         write_text(folder / "config.yaml", self.parser.dump(self.config, skip_none=False))
         data.training_data.save_tokenizer(folder / "tokenizer.json")
-        self._record = {"status": "running", **_facts(trainer, pl_module)}
+        self._record = {"status": "running", **_facts(trainer, pl_module), **self._added}
         write_json(folder / "run.json", self._record)
         for logger in trainer.loggers:
             if isinstance(logger, MetricsFile):
                 logger.discard_after(trainer.global_step)  # a resumed run writes the rest again
+
+    def add(self, trainer: L.Trainer, facts: dict[str, Any]) -> None:
+        """Adds what other callbacks know of the run to run.json, at once or when training starts."""
+        self._added |= facts
+        if self._record is not None:  # on the first rank
+            self._record |= facts
+            write_json(Path(trainer.default_root_dir) / "run.json", self._record)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Marks the run as finished, or as stopped before its last step."""

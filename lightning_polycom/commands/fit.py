@@ -21,6 +21,7 @@ from lightning_polycom.callbacks import (
     Coefficients,
     DownstreamEvaluation,
     ExpertLoad,
+    InitialDigest,
     Preemption,
     RunRecord,
     RunSummary,
@@ -29,6 +30,7 @@ from lightning_polycom.callbacks import (
     StepProgress,
     TensorBoardLayout,
     Throughput,
+    TokenStream,
 )
 from lightning_polycom.callbacks.preemption import EXIT_CODE, stopped_by
 from lightning_polycom.callbacks.run_summary import domain_table
@@ -115,12 +117,7 @@ class PolycomCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Finds the checkpoint, and refuses sections that hold no key, which the parser lets pass."""
         settings = self.config[self.subcommand]
-        known = known_keys(self._parser(self.subcommand))
-        for path in _config_files(sys.argv[2:]):
-            for key in empty_sections(path):
-                if key not in known:
-                    raise InputError(f"{path}: unknown key '{key}'; see polycom {self.subcommand} --help")
-        _refuse_owned(settings.trainer)
+        self.refuse_mistakes(self.subcommand, settings, _config_files(sys.argv[2:]))
         if settings.ckpt_path == "" or (settings.ckpt_path is None and self.subcommand == "validate"):
             raise InputError("ckpt_path: name a checkpoint, a run's folder or runs/NAME; it is empty")
         self.is_automatic, self.skipped = settings.ckpt_path == "auto", []
@@ -129,6 +126,15 @@ class PolycomCLI(LightningCLI):
         else:
             self.checkpoint = locate_checkpoint(settings.ckpt_path) if settings.ckpt_path else None
         self.checkpoint_step = read_for_resume(self.checkpoint) if self.checkpoint else 0
+
+    def refuse_mistakes(self, subcommand: str, settings: Namespace, files: list[str]) -> None:
+        """Refuses what the parser lets pass in settings that were read from `files`."""
+        known = known_keys(self._parser(subcommand))
+        for path in files:
+            for key in empty_sections(path):
+                if key not in known:
+                    raise InputError(f"{path}: unknown key '{key}'; see polycom {subcommand} --help")
+        _refuse_owned(settings.trainer)
 
     def _newest_complete(self, run: RunConfig) -> Path | None:
         """The checkpoint that `--ckpt_path auto` means; prints which, and what was passed over."""
@@ -156,6 +162,8 @@ class PolycomCLI(LightningCLI):
             preemption = Preemption()
             callbacks = [preemption, *callbacks]  # before what would take long in the step that stops
             callbacks += [
+                TokenStream(),
+                InitialDigest(),
                 SkippedSteps(),
                 Coefficients(),
                 ExpertLoad(),

@@ -12,12 +12,17 @@ import yaml
 PARSER_MODE = "omegaconf+"
 
 
-def one_line_error(parser: jsonargparse.ArgumentParser, message: str) -> NoReturn:
-    """Prints the error as one line, with the nearest known option if a key is misspelt, and exits with code 2."""
+def one_line(parser: jsonargparse.ArgumentParser, message: str) -> str:
+    """The error as one line, with the nearest known option if a key is misspelt."""
     message = re.sub(r"^Parser key ", "", re.sub(r"\s+", " ", message).strip())
     wrong = re.search(r"(?:accept option|unrecognized arguments:|Key) '?(?:--)?([\w.]+)", message, re.I)
     hint = _near_option(parser, wrong[1]) if wrong else ""
-    print(f"polycom: error: {message}{hint}", file=sys.stderr)
+    return f"{message}{hint}"
+
+
+def one_line_error(parser: jsonargparse.ArgumentParser, message: str) -> NoReturn:
+    """Prints the error as one line and exits with code 2."""
+    print(f"polycom: error: {one_line(parser, message)}", file=sys.stderr)
     sys.exit(2)
 
 

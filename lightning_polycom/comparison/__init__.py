@@ -1,1 +1,1 @@
-"""Arms that differ in one thing: reading their runs, and what the differences between them mean."""
+"""Comparing runs: plans of arms that differ in one thing, running them, and what may be said of what came out."""

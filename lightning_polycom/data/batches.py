@@ -2,8 +2,8 @@
 
 A batch is a dict: `input_ids` and `labels`, int64 (micro_batch_size, sequence_length), labels being the inputs one
 token later; a training batch also has `num_step_targets`, the number of targets in the whole optimizer step, over all
-ranks and micro-batches, by which the loss is divided. Inputs and labels may be views of the same memory,
-which is to be read only.
+ranks and micro-batches, by which the loss is divided, and `samples_hash`, an int (`data.stream_hash`). Inputs and
+labels may be views of the same memory, which is to be read only.
 
 With documents kept apart a batch also has `positions`, int64 of the same shape, which count from 0 in each document,
 and the label of an end-of-text token is IGNORE_INDEX. With repetitions masked it also has `num_masked_sequences`, and
@@ -25,6 +25,7 @@ from lightning_polycom.data.mixture import MixtureOrder
 from lightning_polycom.data.order import SampleOrder
 from lightning_polycom.data.repetition import repeated_rows
 from lightning_polycom.data.shards import TokenShards
+from lightning_polycom.data.stream_hash import samples_hash
 from lightning_polycom.errors import InputError
 
 IGNORE_INDEX = -100  # torch's own default for targets that do not count
@@ -88,33 +89,44 @@ class TrainingStream:
     def steps(self, first: int = 0, stride: int = 1) -> Iterator[list[dict[str, Any]]]:
         """This rank's micro-batches of every `stride`-th optimizer step, counted from the start, `first` one on."""
         whole = not (self.separate_documents or self.mask_repetitions)
-        for starts in self._starts(first, stride):
-            yield [self._whole(rows) for rows in starts] if whole else self._masked_step(starts)
+        for positions, starts in self._samples(first, stride):
+            if whole:
+                yield [self._whole(*rows) for rows in zip(positions, starts, strict=True)]
+            else:
+                yield self._masked_step(positions, starts)
 
-    def _starts(self, first: int, stride: int) -> Iterator[np.ndarray]:
-        """First tokens of this rank's samples in each of the steps: int64 (accumulation, micro_batch_size)."""
+    def _samples(self, first: int, stride: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Places in the stream and first tokens of this rank's samples in each of the steps.
+
+        Both are int64 (accumulation, micro_batch_size).
+        """
         plan = self.plan
         parts = np.arange(plan.accumulation)[:, None] * plan.world_size + self.rank
         samples = parts * plan.micro_batch_size + np.arange(plan.micro_batch_size)
         steps = first + stride * np.arange(max(1, _STARTS_AT_ONCE // samples.size))
         while True:
             positions = self.start + steps[:, None, None] * plan.global_batch_size + samples
-            yield from self.order.starts(positions.reshape(-1), self.sequence_length).reshape(positions.shape)
+            starts = self.order.starts(positions.reshape(-1), self.sequence_length).reshape(positions.shape)
+            yield from zip(positions, starts, strict=True)
             steps += stride * len(steps)
 
-    def _whole(self, starts: np.ndarray) -> dict[str, Any]:
+    def _whole(self, positions: np.ndarray, starts: np.ndarray) -> dict[str, Any]:
         """A micro-batch in which every label counts."""
-        tokens = torch.from_numpy(self.shards.read_batch(starts, self.sequence_length + 1))
-        targets = self.plan.global_batch_size * self.sequence_length
-        return {"input_ids": tokens[:, :-1], "labels": tokens[:, 1:], "num_step_targets": targets}
+        tokens = self.shards.read_batch(starts, self.sequence_length + 1)
+        counts = {
+            "num_step_targets": self.plan.global_batch_size * self.sequence_length,
+            "samples_hash": samples_hash(positions, tokens),
+        }
+        tokens = torch.from_numpy(tokens)
+        return {"input_ids": tokens[:, :-1], "labels": tokens[:, 1:], **counts}
 
-    def _masked_step(self, starts: np.ndarray) -> list[dict[str, Any]]:
+    def _masked_step(self, positions: np.ndarray, starts: np.ndarray) -> list[dict[str, Any]]:
         """A step's micro-batches, all read before the first is given, to count their targets."""
-        batches = [self._masked(rows) for rows in starts]
+        batches = [self._masked(*rows) for rows in zip(positions, starts, strict=True)]
         count = sum(int(np.count_nonzero(batch["labels"].numpy() != IGNORE_INDEX)) for batch in batches)
         return [{**batch, "num_rank_targets": count} for batch in batches]
 
-    def _masked(self, starts: np.ndarray) -> dict[str, Any]:
+    def _masked(self, positions: np.ndarray, starts: np.ndarray) -> dict[str, Any]:
         """A micro-batch with the labels taken out that the options ask for."""
         # Compared as they are on disk, which takes a quarter of the bytes or half of them.
         tokens = self.shards.read_batch(starts, self.sequence_length + 1, self.shards.dtype)
@@ -127,6 +139,7 @@ class TrainingStream:
             repeated = repeated_rows(inputs)
             batch["labels"][repeated] = IGNORE_INDEX
             counts["num_masked_sequences"] = int(np.count_nonzero(repeated))
+        counts["samples_hash"] = samples_hash(positions, batch["input_ids"], batch["labels"])
         return {**_tensors(batch), **counts}
 
 
