@@ -67,6 +67,7 @@ def test_the_digest_sees_one_changed_bit_and_leaves_the_feed_forward_out():
     assert common_digest(decoder) != before
 
 
+@pytest.mark.slow
 def test_two_ranks_record_what_one_does(fit, tiny_config, tmp_path):
     import sys
 

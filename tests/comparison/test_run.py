@@ -156,6 +156,7 @@ def test_equal_time_times_the_arms_and_each_ends_its_own_schedule(polycom, compa
     assert not (tmp_path / "runs/tiny_arms/.calibration").exists()
 
 
+@pytest.mark.long
 def test_ctrl_c_saves_the_run_and_the_same_command_goes_on(polycom, comparison, tmp_path, request):
     options = {"trainer.max_steps": 400, "trainer.val_check_interval": 400, "checkpoint.every_n_steps": 400}
     path = comparison(seeds=[1], overrides=options)

@@ -14,6 +14,7 @@ from lightning_polycom.comparison.settling import PlannedRuns
 from lightning_polycom.comparison.slurm import run_on_cluster
 
 
+@pytest.mark.long
 def test_jobs_run_fail_and_are_not_submitted_again(comparison, tmp_path, monkeypatch):
     arms = {name: {"model.decoder.activation.name": name} for name in ("relu", "polynorm")}
     arms["broken"] = {**arms["relu"], "evaluation.tasks": ["no_such_task"]}
