@@ -115,7 +115,7 @@ def test_two_one_four_and_replicas(polycom, tiny_config, tmp_path):
         assert list(found.values()) == pytest.approx(list(expected.values()), rel=1e-5), tag
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compiled_checkpointed_blocks_in_bf16(tiny_config, tmp_path):
     plain = fit(tiny_config, "plain", 2, "--trainer.precision", "bf16-mixed")
     options = ("--model.compile", "true", "--model.activation_checkpointing", "full")

@@ -18,9 +18,8 @@ def values(run: Path, tag: str) -> list[float]:
     return [line[tag] for line in lines if tag in line]
 
 
-@pytest.mark.parametrize(
-    "precision", [pytest.param("32-true", marks=pytest.mark.slow), pytest.param("bf16-mixed", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_the_losses_are_the_same_with_fewer_reductions(tiny_config, tmp_path, precision):
     counts = {}
     for choice in ("true", "false"):
