@@ -27,7 +27,7 @@ def test_overlays_load_on_the_quickstart(polycom, path):
     assert outcome.code == 0, outcome.err
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", ["polynorm", "swiglu", "relu"])  # of the others tests/model/test_config.py counts
 def test_dense_1b_has_the_papers_size_in_every_arm(polycom, name):
     outcome = polycom(
         "fit", "--config", ROOT / "configs/dense_1b.yaml", "--dry_run", "--model.decoder.activation.name", name,

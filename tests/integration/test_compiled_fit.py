@@ -136,7 +136,7 @@ def test_a_resumed_compiled_run_ends_with_the_same_bits(polycom, tiny_config, tm
     assert values(tmp_path / "runs/tiny/version_0", "train/loss") == values(stopped, "train/loss")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @builds_code
 def test_two_compiled_processes_equal_one_eager(polycom, tiny_config, tmp_path):
     assert polycom("fit", "--config", tiny_config, "--run.version", "one").code == 0

@@ -81,6 +81,7 @@ def test_two_processes_then_one_and_the_other_commands(polycom, tiny_config, tmp
     assert again.code == 0 and "the run is finished" in again.out
 
 
+@pytest.mark.slow
 def test_a_file_is_continued_sharded_and_an_incomplete_folder_is_skipped(polycom, tiny_config, tmp_path):
     """1 plain process -> 2 sharded, whose checkpoint is damaged -> 1 plain process again from the file."""
     runs = tmp_path / "runs/tiny"

@@ -99,6 +99,7 @@ def check(polycom, config: Path, tmp_path: Path, starts: list[Start]) -> tuple[P
     return tmp_path / "runs/tiny/straight", run_folder
 
 
+@pytest.mark.slow
 def test_a_killed_run_on_one_then_two_processes(polycom, config, tmp_path):
     workers = 2 if has_workers() else 0
     starts = [Start(1, 4, "8:batch"), Start(2, 2, "12:save", workers), Start(1, 8, None)]

@@ -48,6 +48,7 @@ def test_it_gives_the_numbers_of_evaluate(polycom, tiny_config, prepared, tmp_pa
         (["--model_args", "checkpoint=nowhere", "--batch_size", "8"], "batch_tokens"),
     ],
 )
+@pytest.mark.slow
 def test_mistakes_are_one_line(arguments, message):
     tasks = ("--tasks", "heldout_continuation", "--include_path", "data/tasks")
     outcome = lm_eval("run", "--model", "polycom", *tasks, *arguments, folder=ROOT)

@@ -103,7 +103,7 @@ def test_raw_copies_of_a_prepared_folder_have_its_losses(polycom, tiny_config, p
     assert {tag: other[tag] for tag in tags} == {tag: native[tag] for tag in tags}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_validation_is_identical_on_one_and_two_processes(polycom, tiny_config, prepared, shared, tmp_path):
     """Named validation domains beside a native training folder, reduced over ranks without a last-digit difference."""
     raw = open_shards(prepared, "validation")

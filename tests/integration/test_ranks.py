@@ -33,6 +33,7 @@ def values(run: Path, tag: str) -> list[tuple[int, float]]:
     return [(line["step"], line[tag]) for line in lines if tag in line]
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tiny_config, tmp_path):
     options = ("--evaluation.tasks", '["heldout_continuation"]', "--evaluation.include_path", '["data/tasks"]')
     fit(tiny_config, "one", *options)

@@ -85,7 +85,7 @@ def fit(config: Path, version: str, *options: str) -> None:
     assert found.returncode == 0, found.stderr[-3000:]
 
 
-@pytest.mark.parametrize("strategy", [pytest.param("ddp", marks=pytest.mark.slow), "configs/trainer/fsdp.yaml"])
+@pytest.mark.parametrize("strategy", [pytest.param("ddp", marks=pytest.mark.long), "configs/trainer/fsdp.yaml"])
 def test_two_processes_equal_one(sparse_config, tmp_path, polycom, strategy):
     assert polycom("fit", "--config", sparse_config, "--run.version", "one").code == 0
     by_file = strategy.endswith(".yaml")

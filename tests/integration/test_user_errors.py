@@ -80,6 +80,7 @@ def test_the_dry_run_refuses_what_the_run_would(polycom, tiny_config, option, va
     refused(polycom("fit", "--config", tiny_config, "--dry_run", option, value), part)
 
 
+@pytest.mark.slow
 def test_text_that_one_of_two_processes_cannot_prepare_is_one_line(tiny_config, tmp_path):
     """The other process waits for it, and must not end with a traceback of its own."""
     (tmp_path / "broken.jsonl").write_text('{"text": "a"}\n{broken\n')

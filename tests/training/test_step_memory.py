@@ -6,6 +6,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,8 +59,8 @@ class ReadsValues(Activation):
         return x * x.abs().max().item()
 
 
-def cases(usual: dict, rare: dict) -> list:
-    named = [(name, case, ()) for name, case in usual.items()]
+def cases(usual: dict, rare: dict, usual_mark: Any = ()) -> list:
+    named = [(name, case, usual_mark) for name, case in usual.items()]
     named += [(name, case, pytest.mark.long) for name, case in rare.items()]
     return [pytest.param(*case, id=name, marks=marks) for name, case, marks in named]
 
@@ -97,7 +98,9 @@ def test_the_counted_peak_is_that_of_a_run(polycom, tiny_config, tmp_path, activ
     assert int((tmp_path / "rank-0").read_text()) == pytest.approx(counted(*case).peak, rel=0.01)
 
 
-@pytest.mark.parametrize(("activation", "vocabulary", "decoder", "step"), cases(SHARDED, MORE_SHARDED))
+@pytest.mark.parametrize(
+    ("activation", "vocabulary", "decoder", "step"), cases(SHARDED, MORE_SHARDED, pytest.mark.slow)
+)
 def test_the_counted_peak_is_that_of_each_of_two_ranks(tiny_config, tmp_path, activation, vocabulary, decoder, step):
     case = (activation, vocabulary, decoder, step)
     overlay = ROOT / f"configs/trainer/{'fsdp' if 'sharded_over' in step else 'ddp'}.yaml"

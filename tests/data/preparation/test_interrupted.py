@@ -152,7 +152,7 @@ def test_a_damaged_segment_is_named_and_made_again_once_deleted(settings, tmp_pa
     verify_checksums(tmp_path / "out")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_processes_make_the_same_bytes_also_when_killed(tmp_path):
     config = PrepareConfig(vocab_size=1024, num_workers=1)
     alone = prepare(config, tmp_path / "alone")

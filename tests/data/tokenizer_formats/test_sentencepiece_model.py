@@ -96,7 +96,7 @@ def test_the_mistral_model_gives_the_original_ids_over_all_domains(shared):
     assert_same_ids(texts, ours.encode_batch(texts), original.encode(texts), "characters")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [REAL, *KINDS])
 def test_models_give_the_original_ids_over_whole_domains(shared, train, kind):
     ours, original = pair(train(kind) if kind in KINDS else shared / "tokenizers" / kind)

@@ -35,6 +35,7 @@ def same_ids_of_any_text(ours, original):
 
 
 @pytest.mark.parametrize("name", SIZES)
+@pytest.mark.slow
 def test_ids_are_the_original_ones(shared, tiktoken_cache, name):
     ours, original = Tokenizer.load(f"tiktoken:{name}"), tiktoken.get_encoding(name)
     assert ours.vocab_size == original.n_vocab == SIZES[name]
@@ -45,7 +46,7 @@ def test_ids_are_the_original_ones(shared, tiktoken_cache, name):
     assert_same_ids(tokens, ours.encode_batch(tokens), original.encode_ordinary_batch(tokens, num_threads=1), name)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", SIZES)
 def test_ids_are_the_original_ones_over_whole_domains(shared, tiktoken_cache, name):
     ours, original = Tokenizer.load(f"tiktoken:{name}"), tiktoken.get_encoding(name)
