@@ -58,8 +58,9 @@ def o200k_pattern(monkeypatch) -> str:
     """The pattern of o200k_base, whose vocabulary is not at hand."""
     from tiktoken_ext import openai_public
 
-    monkeypatch.setattr(openai_public, "load_tiktoken_bpe", lambda *_, **__: {})
-    return openai_public.o200k_base()["pat_str"]
+    with monkeypatch.context() as patched:  # no longer: another vocabulary that is loaded then would be empty too
+        patched.setattr(openai_public, "load_tiktoken_bpe", lambda *_, **__: {})
+        return openai_public.o200k_base()["pat_str"]
 
 
 def test_the_pattern_of_o200k_cuts_as_the_original(shared, tiktoken_cache, o200k_pattern, tmp_path):
