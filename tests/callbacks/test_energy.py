@@ -49,7 +49,8 @@ def test_steps_are_counted_from_the_second_and_what_is_between_them_is_not(fit, 
     # Validation after 4 and 8, the probe after 3 and 6; the wait for data before step 6 is training, and
     # takes the counter around its range between two logged steps.
     gaps = {3: 30.0, 4: 40.0, 5: 47.0, 6: 20.0}
-    found = fit("gaps", powercap, "--probe.every_n_steps", 3, "--probe.num_tokens", 64, gaps=gaps)
+    options = ("--probe.every_n_steps", 3, "--probe.num_tokens", 64, "--checkpoint.every_n_steps", 8)
+    found = fit("gaps", powercap, *options, gaps=gaps)
     assert found == pytest.approx({2: 2.0, 4: 6.0, 6: 57.0, 8: 61.0})
     (tmp_path / "other.csv").write_text("arm,seed,step,tokens,val/loss\nother,7,8,2048,6.0\n")
     outcome = polycom("report", tmp_path / "runs/tiny/gaps", tmp_path / "other.csv", "--output", tmp_path / "out")

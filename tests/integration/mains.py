@@ -36,14 +36,14 @@ class Mains(L.Callback):
     """
 
     def __init__(self, powercap: str, gaps: dict[int, float] | None = None, vanishes: int | None = None):
-        self.powercap, self.gaps, self.vanishes = powercap, gaps or {}, vanishes
+        self.powercap, self.gaps, self.vanishes = powercap, dict(gaps or {}), vanishes
 
     def setup(self, trainer, pl_module, stage):
         folder = Path(self.powercap.format(rank=trainer.global_rank))
         energy_meters.POWERCAP, self.zone, self.rank = folder, folder / "intel-rapl:0", trainer.global_rank
 
     def on_train_batch_start(self, trainer, *_):
-        self._draw(self.gaps.get(trainer.global_step, 0.0))
+        self._draw(self.gaps.pop(trainer.global_step, 0.0))  # before the first micro-batch
 
     def on_train_batch_end(self, trainer, *_):
         self._draw(STEP * (1 + self.rank))
