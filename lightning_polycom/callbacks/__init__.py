@@ -3,6 +3,7 @@
 from lightning_polycom.callbacks.activation_probe import ActivationProbe
 from lightning_polycom.callbacks.coefficients import Coefficients
 from lightning_polycom.callbacks.downstream_evaluation import DownstreamEvaluation
+from lightning_polycom.callbacks.energy import Energy
 from lightning_polycom.callbacks.expert_load import ExpertLoad
 from lightning_polycom.callbacks.initial_digest import InitialDigest
 from lightning_polycom.callbacks.preemption import Preemption
@@ -19,6 +20,7 @@ __all__ = [
     "ActivationProbe",
     "Coefficients",
     "DownstreamEvaluation",
+    "Energy",
     "ExpertLoad",
     "InitialDigest",
     "Preemption",

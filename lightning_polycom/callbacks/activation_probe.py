@@ -4,6 +4,7 @@ from pathlib import Path
 
 import lightning as L
 
+from lightning_polycom.callbacks.energy import pause_energy
 from lightning_polycom.callbacks.preemption import stopped_by
 from lightning_polycom.callbacks.progress import StepProgress
 from lightning_polycom.callbacks.step_checkpoint import StepCheckpoint
@@ -65,6 +66,7 @@ class ActivationProbe(L.Callback):
         if step == self._last_step or stopped_by(trainer):
             return
         self._last_step = step
+        pause_energy(trainer)
         from lightning_polycom.analysis.probe import analyze_text, analyze_weights
         from lightning_polycom.analysis.probe_figures import draw_analysis
         from lightning_polycom.analysis.probe_files import analysis_scalars, json_name, write_analysis

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import lightning as L
 
+from lightning_polycom.callbacks.energy import pause_energy
 from lightning_polycom.callbacks.preemption import stopped_by
 from lightning_polycom.callbacks.progress import StepProgress
 from lightning_polycom.callbacks.step_checkpoint import StepCheckpoint
@@ -103,6 +104,7 @@ class DownstreamEvaluation(L.Callback):
         if trainer.global_step == self._last_step or stopped_by(trainer):
             return
         self._last_step = trainer.global_step
+        pause_energy(trainer)
         from lightning_polycom.evaluation import DecoderLM, run_evaluation, scalars, write_results
         from lightning_polycom.evaluation.live_decoder import evaluation_precision
 

@@ -20,6 +20,7 @@ from lightning_polycom.callbacks import (
     ActivationProbe,
     Coefficients,
     DownstreamEvaluation,
+    Energy,
     ExpertLoad,
     InitialDigest,
     Preemption,
@@ -169,6 +170,7 @@ class PolycomCLI(LightningCLI):
                 ExpertLoad(),
                 TensorBoardLayout(),
                 Throughput(),
+                Energy(),
                 *([] if trainer.enable_progress_bar is False else [StepProgress()]),
                 RunSummary(),
             ]

@@ -19,7 +19,8 @@ WAYS = {"ddp": ("--trainer.strategy", "ddp"), "fsdp": ("--config", "configs/trai
 def fit_on_ranks(folder: Path, config: Path, starts: list[tuple[str, tuple, dict]]) -> tuple[list[list[int]], str]:
     """The exit codes of both ranks of each start, and what was printed.
 
-    A start is its way (a key of WAYS), further options, and variables of the environment.
+    A start is its way (a key of WAYS), further options, and variables of the environment, in which {rank} stands for
+    the number of each.
     """
     devices = ("--trainer.accelerator", "cpu", "--trainer.devices", 2)
     lines = [([*map(str, ("--config", config, *WAYS[way], *devices, *options))], env) for way, options, env in starts]
@@ -43,7 +44,7 @@ def _free_port() -> int:
 def _run_rank(rank: int, port: int, arguments: list[str], environment: dict[str, str]) -> None:
     """One rank as its launcher starts it."""
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
-    os.environ.update({**where, "WORLD_SIZE": "2", **environment})
+    os.environ.update({**where, "WORLD_SIZE": "2", **{k: v.format(rank=rank) for k, v in environment.items()}})
     sys.argv = ["polycom", "fit", *arguments]
     main()
 

@@ -92,6 +92,7 @@ def cost_table(results: list[Result]) -> Table:
     notes = (
         "Tokens per second and seconds are of training steps alone, without validation, evaluation and checkpoints. "
         f"Slower by: seconds per token against {results[0].name}, paired by seed; ± is the {INTERVAL}.",
+        *(["Energy is that of the GPUs, or of the CPU packages, over the same steps."] if energy else []),
     )
     return Table("costs", "What it costs", header + ["energy (kJ)"] * energy, rows, notes)
 
