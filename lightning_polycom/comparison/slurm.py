@@ -128,7 +128,7 @@ def _executor(folder: Path, config: SlurmConfig, name: str) -> Any:
         "qos": config.qos,
         "constraint": config.constraint,
         "signal_delay_s": _notice_seconds(config),
-        # Since SLURM 22.05 srun does not ask for the job's cores by itself: each process would have one.
+        # From SLURM 22.05 on srun has this from its own option, not from the job's.
         "srun_args": [f"--cpus-per-task={config.cpus_per_task}"],
         "additional_parameters": {"requeue": True},  # clusters with JobRequeue=0 forbid it otherwise
     }
