@@ -153,7 +153,7 @@ def _calibrate(config: ComparisonConfig, arms: list, record: Any, launcher: str,
     if launcher == "slurm":
         from lightning_polycom.comparison.slurm import run_job
 
-        run = partial(run_job, record.folder / "jobs", config)
+        run = partial(run_job, record.folder / "jobs", config, console)
     else:
         run = partial(run_process, inherited=lock)
     record.seconds_per_step = calibrate(config, arms, record.folder, run)

@@ -26,7 +26,7 @@ class SlurmConfig:
         account: Who pays.
         qos: Quality of service.
         constraint: Features that its nodes must have.
-        minutes: Time limit. A run that reaches it is saved and queued again.
+        minutes: Time limit, two at least. A run that reaches it is saved and queued again.
         nodes: Number of nodes; trainer.num_nodes must be the same.
         gpus_per_node: GPUs, and processes, on each node; trainer.devices must be the same.
         cpus_per_task: Cores of each process.
@@ -42,6 +42,12 @@ class SlurmConfig:
     gpus_per_node: int = 1
     cpus_per_task: int = 8
     memory_gb: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.minutes < 2:
+            raise InputError(f"slurm.minutes: found {self.minutes}; give 2 or more, since time for a save is taken off")
+        if min(self.nodes, self.cpus_per_task, self.memory_gb or 1) < 1 or self.gpus_per_node < 0:
+            raise InputError("slurm: found a number of nodes, cores, GPUs or gigabytes below 1; only GPUs may be 0")
 
 
 class RunKey(NamedTuple):

@@ -12,6 +12,7 @@ from lightning_polycom.comparison.plan import arm_called
 from lightning_polycom.comparison.processes import Stopped, last_progress, run_process
 from lightning_polycom.comparison.record import RunEntry
 from lightning_polycom.comparison.settling import PlannedRuns
+from lightning_polycom.errors import InputError
 
 
 def run_here(runs: PlannedRuns, console: Console, lock: int | None = None) -> None:
@@ -20,9 +21,13 @@ def run_here(runs: PlannedRuns, console: Console, lock: int | None = None) -> No
     What each prints goes to <arm>/<run>.log in the comparison's folder. `lock` stays open in the processes.
 
     Raises:
+        InputError: a run may still be going on as a job of a cluster.
         Stopped: a run was stopped by a signal; it is pending.
     """
     entries, total = runs.unfinished(), len(runs.record.entries)
+    away = next((entry for entry in entries if entry.job is not None), None)
+    if away is not None:
+        raise InputError(f"launcher: {away.key} is job {away.job} of a cluster; wait for it with --launcher slurm")
     for entry in entries:
         number = runs.record.entries.index(entry) + 1
         console.print(f"{number}/{total} {entry.key}", highlight=False)
