@@ -51,11 +51,12 @@ def _run(folder: Path, path: Path, entry: dict[str, Any], advice: str) -> Run:
         if not isinstance(entry.get(key), kind) or isinstance(entry[key], bool):
             raise InputError(f"comparison: {path} has an arm with {key}: {entry.get(key)!r}; {advice}")
     arm, place = entry["name"], folder / entry["run"]
+    shown = f"{folder.resolve().name}/{entry['run']}"
     if not is_run_folder(place):
         if entry["status"] == FINISHED:
             raise InputError(f"comparison: {path} names the run {place} as finished, which is not there; {advice}")
-        return Run(arm, entry["seed"], rate, str(place), entry["status"], marks=_error(entry))
-    run = read_run(place)
+        return Run(arm, entry["seed"], rate, shown, entry["status"], marks=_error(entry))
+    run = replace(read_run(place), path=shown)
     if run.seed != entry["seed"]:
         raise InputError(f"comparison: {path} has seed {entry['seed']} for {place}, whose config.yaml has {run.seed}")
     run = replace(run, arm=arm, learning_rate=run.learning_rate if rate is None else rate, marks=_error(entry))

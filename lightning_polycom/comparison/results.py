@@ -43,7 +43,7 @@ class Result:
         name: The arm.
         runs: One usable run per seed, at the best learning rate.
         left_out: Runs that enter no mean.
-        rates: Mean final loss and number of seeds by learning rate, where there are several.
+        rates: Mean final loss and number of usable seeds by learning rate.
         curves: Loss curves of the runs.
         difference: Of the final loss; None for the baseline.
         p_value: Of that difference, corrected for all arms.
@@ -57,7 +57,7 @@ class Result:
     name: str
     runs: list[Run]
     left_out: list[Run]
-    rates: dict[float, tuple[float, int]]
+    rates: dict[float | None, tuple[float, int]]
     curves: list[Curve]
     difference: Difference | None = None
     p_value: float | None = None
@@ -115,8 +115,7 @@ def _outcome(arms: Arms, name: str) -> Result:
     runs = by_rate[min(complete, key=complete.get)] if complete else []
     runs = sorted(runs, key=lambda run: run.seed)
     left_out = [run for run in arms.runs[name] if not run.is_usable]
-    rates = means if len(means) > 1 else {}
-    return Result(name, runs, left_out, rates, [Curve(run, arms.measure) for run in runs])
+    return Result(name, runs, left_out, means, [Curve(run, arms.measure) for run in runs])
 
 
 def paired(

@@ -12,7 +12,7 @@ from lightning_polycom.comparison.series import Series, read_series
 from lightning_polycom.errors import InputError
 from lightning_polycom.json_object import read_json_object
 
-FINISHED = "finished"
+FINISHED, PENDING = "finished", "pending"
 
 
 class Facts(NamedTuple):
@@ -39,7 +39,7 @@ class Run:
         arm: What it is compared as.
         seed: Seed of initial weights and batches; runs of one seed are paired.
         learning_rate: Peak learning rate, or None where it is unknown.
-        path: Where it was read from, as the user names it.
+        path: Where it was read from, as the user names it; in a comparison from that folder's name on.
         status: `finished`, or why it is not.
         series: Every logged value by tag.
         activation: Name of the activation, or None.

@@ -4,7 +4,7 @@ import math
 from typing import Literal
 
 from lightning_polycom.comparison.results import Result
-from lightning_polycom.comparison.runs import Run
+from lightning_polycom.comparison.runs import PENDING, Run
 from lightning_polycom.comparison.statistics import Difference
 
 SIGNIFICANT = 0.05
@@ -70,8 +70,15 @@ def _speed(slowdown: Difference | None) -> str:
     if slowdown.half_width is None:
         return text + (" in this one run" if len(slowdown.values) == 1 else "")
     if not slowdown.excludes_zero:
-        return f"no difference in speed found ({text}, ± {max(0.01, math.expm1(slowdown.half_width)):.0%})"
+        low, high = (math.expm1(slowdown.mean + sign * slowdown.half_width) for sign in (-1, 1))
+        return f"no difference in speed found ({text}; 95% interval from {_percent(low)} to {_percent(high)})"
     return text
+
+
+def _percent(share: float) -> str:
+    """A share of more seconds per token than the baseline: 4% faster, 12% slower, 0%."""
+    amount = f"{abs(share):.0%}"
+    return amount if amount == "0%" else f"{amount} {'slower' if share > 0 else 'faster'}"
 
 
 def _equal_time(result: Result) -> str:
@@ -101,10 +108,21 @@ def _reach(result: Result, baseline: Result) -> str:
 def _left_out(result: Result) -> str:
     if not result.left_out:
         return ""
-    return f" Left out: {', '.join(f'seed {run.seed} ({reason(run)})' for run in result.left_out)}."
+    begun = [run for run in result.left_out if run.status != PENDING]
+    parts = [f"{_which(run, result)} ({reason(run)})" for run in begun]
+    waiting = len(result.left_out) - len(begun)
+    if waiting:
+        parts.append(f"{waiting} {'run' if waiting == 1 else 'runs'} not begun")
+    return f" Left out: {', '.join(parts)}."
+
+
+def _which(run: Run, result: Result) -> str:
+    """A run by its seed, and by its learning rate where the arm has several."""
+    rates = {other.learning_rate for other in [*result.runs, *result.left_out, run]} | set(result.rates)
+    return f"seed {run.seed}" + (f" at learning rate {run.learning_rate:g}" if len(rates - {None}) > 1 else "")
 
 
 def reason(run: Run) -> str:
     """Why a run is in no mean, or the marks of one that is; empty if there is nothing to say."""
-    status = [] if run.is_usable else [{"running": "unfinished"}.get(run.status, run.status)]
+    status = [] if run.is_usable else [{"running": "unfinished", PENDING: "not begun"}.get(run.status, run.status)]
     return ": ".join([*status, ", ".join(run.marks)] if run.marks else status)

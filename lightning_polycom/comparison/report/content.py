@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from lightning_polycom.comparison.arms import Arms
+from lightning_polycom.comparison.curves import VALIDATION
 from lightning_polycom.comparison.report import curve_figures, layer_figures, summary_tables
 from lightning_polycom.comparison.report.figures import Picture
 from lightning_polycom.comparison.report.layer_tables import layer_tables
@@ -25,10 +26,13 @@ METHOD = (
     "p, pooled: the same with the noise estimated from all arms together (two-way analysis of variance, corrected by "
     "Holm's method). It finds more with few seeds, if all arms are equally noisy; it decides nothing here.",
     "At equal tokens, FLOPs or time: both curves are read at the end of the shorter one, linear between logged points. "
-    "An arm whose learning-rate schedule has not ended there is at a disadvantage; a comparison of runs planned for "
-    "equal time or FLOPs has none.",
-    "Training losses are smoothed: each point is the mean over the twentieth of the run before it. Bands over curves "
-    "reach from the lowest to the highest seed.",
+    "An arm whose learning-rate schedule has not ended there is at a disadvantage; runs that were planned for equal "
+    "time or FLOPs have no such disadvantage.",
+    "Training losses are smoothed: each point is the mean over the twentieth of the run before it.",
+)
+BANDS = (
+    "Lines are means over seeds, bands reach from the lowest to the highest seed. The y axes are fitted to what comes "
+    "after the first tenth of training, so that lines may begin above them."
 )
 
 
@@ -46,6 +50,7 @@ class Report(NamedTuple):
 
     Attributes:
         title: Above it.
+        lead: What the sentences are about.
         facts: What was compared, by name.
         sentences: Verdict, name and sentence of every arm other than the baseline.
         warnings: What a reader must know before he trusts the numbers.
@@ -54,6 +59,7 @@ class Report(NamedTuple):
     """
 
     title: str
+    lead: str
     facts: dict[str, str]
     sentences: list[tuple[Verdict, str, str]]
     warnings: list[str]
@@ -68,7 +74,18 @@ def report_of(arms: Arms, name: str | None) -> Report:
     sentences = [(verdict(r), r.name, sentence(r, results[0], arms.measure, len(others))) for r in others]
     title = name or f"{', '.join(r.name for r in others) or 'no other arm'} against {arms.baseline}"
     sections = [*_result_sections(arms, results), *_layer_sections(results), _runs_section(arms, results)]
-    return Report(title, _facts(arms, results), sentences, warnings_of(arms, results), sections, METHOD)
+    return Report(
+        title, _lead(arms, len(others)), _facts(arms, results), sentences, warnings_of(arms, results), sections, METHOD
+    )
+
+
+def _lead(arms: Arms, others: int) -> str:
+    kind = "validation" if arms.measure == VALIDATION else "training"
+    corrected = f"; p values are corrected for {others} arms" if others > 1 else ""
+    return (
+        f"Final {kind} loss in nats per token (lower is better) against {arms.baseline}, with equal "
+        f"{HELD_EQUAL[arms.equal]}, paired by seed. ± is half of the 95% interval{corrected}."
+    )
 
 
 def pictures_of(report: Report) -> list[Picture]:
@@ -103,7 +120,7 @@ def _result_sections(arms: Arms, results: list[Result]) -> list[Section]:
     reach = summary_tables.reach_table(results)
     sections = [
         Section("Differences", "", [differences, *([rates] if rates else [])], [interval] if interval else []),
-        Section("Curves", "The y axes leave out the first tenth of training.", [], curves),
+        Section("Curves", BANDS, [], curves),
         Section("Cost", "", [summary_tables.cost_table(results), reach], []),
     ]
     domains, tasks = summary_tables.domain_table(results), task_table(results)

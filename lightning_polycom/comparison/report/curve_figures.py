@@ -7,9 +7,11 @@ import numpy as np
 from lightning_polycom.comparison.curves import AXES, TRAINING, Curve, trailing_mean
 from lightning_polycom.comparison.report.figures import (
     FOREGROUND,
+    MARKS,
     Picture,
     add_legend,
     line_style,
+    mark_style,
     new_axes,
     si_axis,
 )
@@ -30,9 +32,16 @@ def curve_pictures(results: list[Result], measure: str) -> list[Picture]:
     for which in dict.fromkeys((measure, TRAINING)):
         curves = {result.name: [Curve(run, which) for run in result.runs] for result in results}
         for axis in AXES:
+            if axis == "seconds" and not _of_one_machine(results):
+                continue
             if all(curve.end(axis) for of_arm in curves.values() for curve in of_arm) and any(curves.values()):
                 pictures.append(_curve_picture(curves, which, axis))
     return pictures
+
+
+def _of_one_machine(results: list[Result]) -> bool:
+    """Whether seconds may stand on one axis."""
+    return len({run.facts.device for result in results for run in result.runs}) == 1
 
 
 def _curve_picture(curves: dict[str, list[Curve]], measure: str, axis: str) -> Picture:
@@ -50,12 +59,12 @@ def _curve_picture(curves: dict[str, list[Curve]], measure: str, axis: str) -> P
         lowest.append(np.nanmin(later))
     margin = 0.04 * (max(highest) - min(lowest))
     axes.set_ylim(min(lowest) - margin, max(highest) + margin)
-    kind = "validation loss" if measure != TRAINING else "training loss, smoothed"
-    axes.set(xlabel=AXES[axis], ylabel=f"{kind} (nats)")
+    kind = "validation loss" if measure != TRAINING else "smoothed training loss"
+    axes.set(xlabel=AXES[axis], ylabel=f"{kind} (nats/token)")
     si_axis(axes)
     add_legend(figure, axes)
     name = f"{measure.replace('/', '-')}-over-{axis}"
-    return Picture(name, SECTION, f"{kind.capitalize()} over {AXES[axis]}.", figure)
+    return Picture(name, SECTION, f"{kind.capitalize()} over {AXES[axis]}; mean over seeds.", figure)
 
 
 def _grid(curves: list[Curve]) -> np.ndarray:
@@ -68,8 +77,8 @@ def _grid(curves: list[Curve]) -> np.ndarray:
 
 def _band(axes: "Axes", x: np.ndarray, values: np.ndarray, index: int, name: str) -> None:
     """The mean over the rows of `values` as a line, and from the lowest to the highest a band."""
-    style, marker = line_style(index), "o" if len(x) <= 12 else None
-    axes.plot(x, values.mean(axis=0), label=name, linewidth=1.4, marker=marker, markersize=3, **style)
+    style = line_style(index)
+    axes.plot(x, values.mean(axis=0), label=name, linewidth=1.4, **style, **mark_style(index, len(x)))
     if len(values) > 1:
         axes.fill_between(x, values.min(axis=0), values.max(axis=0), color=style["color"], alpha=0.2, linewidth=0)
 
@@ -90,11 +99,11 @@ def difference_curves(results: list[Result], measure: str) -> list[Picture]:
         if not found:
             continue
         axes.set_ylim(-1.08 * max(latest), 1.08 * max(latest))
-        kind = "Validation loss" if which != TRAINING else "Training loss, smoothed,"
-        axes.set(xlabel=AXES["tokens"], ylabel=f"loss minus {results[0].name}'s (nats)")
+        kind = "Validation loss" if which != TRAINING else "Smoothed training loss"
+        axes.set(xlabel=AXES["tokens"], ylabel="difference of loss (nats/token)")
         si_axis(axes)
         add_legend(figure, axes)
-        caption = f"{kind} minus that of {results[0].name} with the same seed; below 0 is better."
+        caption = f"{kind} minus that of {results[0].name} with the same seed, mean over seeds; below 0 is better."
         pictures.append(Picture(f"{which.replace('/', '-')}-difference", SECTION, caption, figure))
     return pictures
 
@@ -141,15 +150,15 @@ def interval_picture(results: list[Result]) -> Picture | None:
         if difference.half_width is not None:
             axes.plot([difference.mean - difference.half_width, difference.mean + difference.half_width], [row, row],
                       color=color, linewidth=2, solid_capstyle="butt")  # fmt: skip
-        axes.plot(difference.mean, row, "o", color=color, markersize=7)
+        axes.plot(difference.mean, row, color=color, marker=MARKS[index % len(MARKS)], markersize=7)
         offsets = np.full(len(difference.values), row + 0.26)
         axes.plot(difference.values, offsets, "o", color=color, markersize=3, alpha=0.6)
     axes.set_yticks(range(len(shown)), [result.name for _, result in shown])
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.set_xlabel("difference (nats); left is better")
+    axes.set_xlabel("difference of final loss (nats/token)")
     axes.locator_params(axis="x", nbins=5)
     caption = (
         f"Final loss minus that of {results[0].name}, paired by seed: mean with 95% interval (one arm at a time, not "
-        "corrected), and below it every seed. An interval that touches 0 leaves open which is better."
+        "corrected), and below it every seed. Left of 0 is better; an interval that touches 0 leaves open which is."
     )
     return Picture("difference-intervals", "Differences", caption, figure)

@@ -4,7 +4,7 @@ import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lightning_polycom.atomic import atomic_path
 
@@ -12,9 +12,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# On white, and in the same order on black (page.css has both): dark enough for the one, light enough for the other.
-COLORS = ("#5a6472", "#0b62a8", "#c2570c", "#1b7f3b", "#8a3fb8", "#c0263d", "#0b7f86", "#7a5230", "#b0307f")
-LINES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1.5, 1.5, 1.5)))
+# On white, and in the same order on black in page.css. Any two of them are told apart also by eyes that lack the cones
+# for red or green (a test has the distance); marks and dashes differ besides.
+COLORS = ("#464e56", "#1f5aec", "#9f8e1e", "#00915d", "#5d0091", "#5f0e0d", "#017398", "#818733", "#e336d0")
+LINES = ("-", (0, (6, 1.5)), (0, (2.5, 1)), (0, (6, 1.5, 1.5, 1.5)), (0, (1, 1)))
+MARKS = "osD^vPX<>"
+MARKED = 12  # points of a line, from which on they get no marks
 FOREGROUND, FAINT, BACKGROUND = "#101316", "#c9ced4", "#ffffff"
 SIZE = (4.4, 3.3)  # inches: text stays readable on a phone, where a figure is as wide as the screen
 DPI = 160
@@ -55,12 +58,16 @@ class Picture:
     figure: "Figure"
 
 
-def line_style(index: int) -> dict[str, object]:
-    """Colour and dashes of the arm with this index; the baseline, 0, is grey."""
-    round_, color = divmod(index - 1, len(COLORS) - 1)
+def line_style(index: int) -> dict[str, Any]:
+    """Colour and dashes of the arm with this index, the same in all figures; the baseline, 0, is grey and solid."""
     if index == 0:
         return {"color": COLORS[0], "linestyle": "-"}
-    return {"color": COLORS[1 + color], "linestyle": LINES[round_ % len(LINES)]}
+    return {"color": COLORS[1 + (index - 1) % (len(COLORS) - 1)], "linestyle": LINES[index % len(LINES)]}
+
+
+def mark_style(index: int, points: int) -> dict[str, Any]:
+    """The marks on an arm's line of so many points, where these are few enough to be told from each other."""
+    return {"marker": MARKS[index % len(MARKS)] if points <= MARKED else None, "markersize": 4}
 
 
 def new_axes(height: float = SIZE[1], width: float = SIZE[0]) -> tuple["Figure", "Axes"]:
@@ -117,7 +124,10 @@ def write_png(picture: Picture, path: Path) -> None:
 
 
 def for_page(svg: str, name: str) -> str:
-    """An <svg> element from an SVG file: without background, coloured by CSS, with ids that begin with `name`."""
+    """An <svg> element from an SVG file: without background, coloured by CSS, with ids that begin with `name`.
+
+    To a screen reader it is an image with the text of the element `name`-caption.
+    """
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.S)
     head, body = svg.split(">", 1)
     head = re.sub(r' (width|height)="[^"]*"', "", head)
@@ -126,4 +136,4 @@ def for_page(svg: str, name: str) -> str:
     body = body.replace(BACKGROUND, "none").replace(FOREGROUND, "currentColor").replace(FAINT, "var(--faint)")
     for index, color in enumerate(COLORS):
         body = body.replace(color, f"var(--arm-{index})")
-    return f'{head} aria-hidden="true">{body.strip()}'
+    return f'{head} role="img" aria-labelledby="{name}-caption">{body.strip()}'

@@ -5,7 +5,15 @@ import re
 import numpy as np
 
 from lightning_polycom.comparison.curves import AXES
-from lightning_polycom.comparison.report.figures import FOREGROUND, Picture, add_legend, line_style, new_axes, si_axis
+from lightning_polycom.comparison.report.figures import (
+    FOREGROUND,
+    Picture,
+    add_legend,
+    line_style,
+    mark_style,
+    new_axes,
+    si_axis,
+)
 from lightning_polycom.comparison.report.layers import (
     Layers,
     coefficient_layers,
@@ -20,7 +28,13 @@ from lightning_polycom.comparison.runs import Run
 COEFFICIENTS, RANK = "Coefficients", "Effective rank"
 SIMILARITY, STATISTICS = "Layer similarity", "Activation statistics"
 DEPTH = ("#2b7bd0", "#9a5fc0", "#d9532f")  # from the first layer to the last; seen on white and on black
-SHOWN = ("zero_fraction", "kurtosis", "overflow_headroom")
+SHOWN = {
+    "zero_fraction": "fraction of zeros",
+    "kurtosis": "kurtosis (normal: 3)",
+    "overflow_headroom_bits/float16": "overflow headroom, fp16 (bits)",
+    "overflow_headroom_bits/bfloat16": "overflow headroom, bf16 (bits)",
+}
+PLACES = {"input": "input of the activation", "output": "output of the activation", "up": "gated arms' factor W_up x"}
 POINTS = 300
 
 
@@ -56,9 +70,12 @@ def _coefficient_picture(index: int, result: Result, name: str) -> Picture:
     title = name.replace("coefficient_", "coefficient of power ")
     axes.set(xlabel=AXES["tokens"], ylabel=title)
     si_axis(axes)
-    seeds = f", mean over {len(runs)} seeds" if len(runs) > 1 else ""
-    caption = f"{result.name}: {title} of every layer{seeds}."
+    caption = f"{result.name}: {title} of every layer{_over_seeds(len(runs))}."
     return Picture(f"coefficients-{index}-{slug(result.name)}-{slug(name)}", COEFFICIENTS, caption, figure)
+
+
+def _over_seeds(count: int) -> str:
+    return f", mean over {count} seeds" if count > 1 else ""
 
 
 def _color_bar_text(bar: object) -> None:
@@ -89,12 +106,14 @@ def rank_pictures(results: list[Result]) -> list[Picture]:
 def statistics_pictures(results: list[Result]) -> list[Picture]:
     """Zero fraction, kurtosis and overflow headroom of every arm over layers, and every arm's quantiles."""
     entries = per_layer(results, statistics)
-    names = dict.fromkeys(entry.quantity for entry in entries if any(word in entry.quantity for word in SHOWN))
-    pictures = [
-        _layer_picture(f"statistics-{slug(name)}", STATISTICS, name.replace("/", ", ").replace("_", " "), results,
-                       [entry for entry in entries if entry.quantity == name])
-        for name in names
-    ]  # fmt: skip
+    pictures = []
+    for name in dict.fromkeys(entry.quantity for entry in entries):
+        place, _, quantity = name.partition("/")
+        if quantity in SHOWN:
+            of_name, where = [entry for entry in entries if entry.quantity == name], _of_place(place)
+            pictures.append(
+                _layer_picture(f"statistics-{slug(name)}", STATISTICS, SHOWN[quantity], results, of_name, where)
+            )
     for index, result in enumerate(results):
         quantiles = [entry for entry in entries if entry.arm == index and "quantiles/" in entry.quantity]
         for place in dict.fromkeys(entry.quantity.split("quantiles/")[0] for entry in quantiles):
@@ -103,18 +122,26 @@ def statistics_pictures(results: list[Result]) -> list[Picture]:
     return pictures
 
 
-def _layer_picture(name: str, section: str, label: str, results: list[Result], entries: list[Layers]) -> Picture:
+def _of_place(place: str) -> str:
+    return f" of the {PLACES.get(place, place)}" if place else ""
+
+
+def _layer_picture(
+    name: str, section: str, label: str, results: list[Result], entries: list[Layers], of: str = ""
+) -> Picture:
     figure, axes = new_axes()
     for entry in entries:
         style, layers = line_style(entry.arm), np.arange(len(entry.mean))
-        axes.plot(layers, entry.mean, label=results[entry.arm].name, linewidth=1.4, marker="o", markersize=3, **style)
+        marks = mark_style(entry.arm, len(layers))
+        axes.plot(layers, entry.mean, label=results[entry.arm].name, linewidth=1.4, **style, **marks)
         if entry.spread is not None:
             low, high = entry.mean - entry.spread, entry.mean + entry.spread
             axes.fill_between(layers, low, high, color=style["color"], alpha=0.2, linewidth=0)
     axes.set(xlabel="layer", ylabel=label)
     axes.xaxis.get_major_locator().set_params(integer=True)
     add_legend(figure, axes)
-    caption = f"{label[0].upper()}{label[1:]} by layer; bands are ± the standard deviation over seeds."
+    bands = "; bands are ± the standard deviation over seeds" if any(e.spread is not None for e in entries) else ""
+    caption = f"{label[0].upper()}{label[1:]}{of} by layer{bands}."
     return Picture(name, section, caption, figure)
 
 
@@ -127,27 +154,28 @@ def _quantile_picture(index: int, result: Result, place: str, entries: list[Laye
         color, quantile = colors(order / max(1, len(entries) - 1)), entry.quantity.rsplit("/", 1)[1]
         axes.plot(entry.mean, label=quantile, color=color, linewidth=1.3, marker="o", markersize=3)
     axes.set_yscale("symlog", linthresh=1.0)
-    axes.set(xlabel="layer", ylabel=f"quantiles{' of the ' + place if place else ''}")
+    axes.set(xlabel="layer", ylabel=f"quantiles{_of_place(place)}")
     axes.xaxis.get_major_locator().set_params(integer=True)
     add_legend(figure, axes)
-    caption = f"{result.name}: quantiles{' of the ' + place if place else ''} at the activation by layer."
+    caption = f"{result.name}: quantiles{_of_place(place)} by layer{_over_seeds(len(result.runs))}. The y axis is "
+    caption += "linear below 1 in magnitude and logarithmic beyond."
     return Picture(f"quantiles-{index}-{slug(result.name)}-{slug(place)}", STATISTICS, caption, figure)
 
 
 def similarity_pictures(results: list[Result]) -> list[Picture]:
     """A heat map per arm, in the same colours for all; mean over the seeds that were analysed."""
-    maps = {}
+    maps, counts = {}, {}
     for index, result in enumerate(results):
         analyses = [run.analysis for run in result.runs if run.analysis is not None]
         found = [a.layer_similarity for a in analyses if a.layer_similarity is not None]
         same = [similarity for similarity in found if similarity.shape == found[0].shape]
         if same:
-            maps[index] = np.mean(same, axis=0)
+            maps[index], counts[index] = np.mean(same, axis=0), len(same)
     lowest = min((float(np.nanmin(values)) for values in maps.values()), default=0.0)
-    return [_similarity_picture(index, results[index], values, lowest) for index, values in maps.items()]
+    return [_similarity_picture(i, results[i], values, lowest, counts[i]) for i, values in maps.items()]
 
 
-def _similarity_picture(index: int, result: Result, values: np.ndarray, lowest: float) -> Picture:
+def _similarity_picture(index: int, result: Result, values: np.ndarray, lowest: float, seeds: int) -> Picture:
     figure, axes = new_axes()
     axes.grid(False)
     image = axes.imshow(values, vmin=lowest, vmax=1.0, cmap="viridis", interpolation="nearest", origin="lower")
@@ -155,5 +183,6 @@ def _similarity_picture(index: int, result: Result, values: np.ndarray, lowest: 
     axes.set(xlabel="after layer", ylabel="after layer")
     for axis in (axes.xaxis, axes.yaxis):
         axis.get_major_locator().set_params(integer=True)
-    caption = f"{result.name}: similarity of the hidden states between layers; 0 is the first, the embedding."
+    caption = f"{result.name}: cosine similarity of the hidden states after two layers{_over_seeds(seeds)}; 0 is the "
+    caption += "embedding, before the first layer."
     return Picture(f"similarity-{index}-{slug(result.name)}", SIMILARITY, caption, figure)

@@ -5,7 +5,7 @@ from importlib import resources
 from lightning_polycom import __version__
 from lightning_polycom.comparison.report.content import Report
 from lightning_polycom.comparison.report.figures import for_page
-from lightning_polycom.comparison.report.table import Cell, Measured, text
+from lightning_polycom.comparison.report.table import Cell, Measured, Table, text
 
 
 def to_html(report: Report, drawn: dict[str, str]) -> str:
@@ -22,6 +22,7 @@ def to_html(report: Report, drawn: dict[str, str]) -> str:
     files = resources.files(__package__)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["shown"] = shown
+    environment.filters["full"] = Table.without_empty_columns
     template = environment.from_string(files.joinpath("page.html").read_text(encoding="utf-8"))
     css = Markup(files.joinpath("page.css").read_text(encoding="utf-8").strip())
     svg = {name: for_page(file, name) for name, file in drawn.items()}

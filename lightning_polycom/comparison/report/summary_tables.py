@@ -41,7 +41,11 @@ def difference_table(results: list[Result], measure: str) -> Table:
     for result in results:
         difference = result.difference
         row = [result.name, over_seeds(result.final(), 4), difference_cell(difference), p_cell(result.p_value)]
-        row += [p_cell(difference and difference.p_value), p_cell(result.p_pooled), str(len(result.runs))]
+        row += [
+            p_cell(difference and difference.p_value),
+            p_cell(result.p_pooled),
+            Measured(len(result.runs), decimals=0),
+        ]
         row += [over_seeds([curve.best for curve in result.curves], 4)]
         rows.append([*row, *(difference_cell(result.at_equal.get(axis)) for axis in others)])
     header += [f"at equal {names[axis]}" for axis in others]
@@ -77,13 +81,13 @@ def _lowest(run: Run, tag: str) -> float | None:
 
 def cost_table(results: list[Result]) -> Table:
     """Parameters, FLOPs, speed, memory and energy of every arm."""
-    header = ["arm", "tokens/s", "slower by", "peak memory (GiB)", "parameters", "active", "FLOPs per token"]
-    header += ["tokens", "FLOPs", "seconds"]
     energy = any("energy/joules" in run.series for result in results for run in result.runs)
     rows = []
-    for result in results:
-        first = result.runs[0] if result.runs else None
+    firsts = [result.runs[0] if result.runs else None for result in results]
+    sparse = any(f and f.facts.num_active_parameters not in (None, f.facts.num_parameters) for f in firsts)
+    for result, first in zip(results, firsts, strict=True):
         counts = [_fact(first, name) for name in ("num_parameters", "num_active_parameters", "flops_per_token")]
+        counts = counts if sparse else [counts[0], counts[2]]
         speeds = [_speed(curve.end("tokens"), curve.end("seconds")) for curve in result.curves]
         memory = [_highest(run, "memory/peak_gib") for run in result.runs]
         totals = [over_seeds([curve.end(axis) for curve in result.curves], style="si") for axis in AXES]
@@ -91,10 +95,13 @@ def cost_table(results: list[Result]) -> Table:
         rows.append([*row, *counts, *totals, *([_energy(result)] if energy else [])])
     notes = (
         "Tokens per second and seconds are of training steps alone, without validation, evaluation and checkpoints. "
-        f"Slower by: seconds per token against {results[0].name}, paired by seed; ± is the {INTERVAL}.",
+        f"Slower by: seconds per token against {results[0].name}, paired by seed; ± is the {INTERVAL} "
+        "(of the logarithm, hence not quite symmetric). Memory: the highest that was logged.",
         *(["Energy is that of the GPUs, or of the CPU packages, over the same steps."] if energy else []),
     )
-    return Table("costs", "What it costs", header + ["energy (kJ)"] * energy, rows, notes)
+    header = ["arm", "tokens/s", "slower by", "peak memory (GiB)", "parameters", *["active parameters"] * sparse]
+    header += ["FLOPs per token", "tokens", "FLOPs", "seconds", *["energy (kJ)"] * energy]
+    return Table("costs", "What it costs", header, rows, notes)
 
 
 def _fact(run: Run | None, name: str) -> Cell:
@@ -114,8 +121,9 @@ def _highest(run: Run, tag: str) -> float | None:
 def _percent(slowdown: Difference | None) -> Cell:
     if slowdown is None:
         return None
-    spread = None if slowdown.half_width is None else 100 * math.expm1(slowdown.half_width)
-    return Measured(100 * math.expm1(slowdown.mean), spread, 1, "percent")
+    mean, half = slowdown.mean, slowdown.half_width
+    spread = None if half is None else 100 * (math.exp(mean + half) - math.exp(mean - half)) / 2
+    return Measured(100 * math.expm1(mean), spread, 1, "percent")
 
 
 def _energy(result: Result) -> Cell:
@@ -125,12 +133,13 @@ def _energy(result: Result) -> Cell:
 
 def reach_table(results: list[Result]) -> Table:
     """Tokens, FLOPs and seconds that every arm takes to the baseline's final loss."""
-    header = ["arm", *(text for unit in ("tokens", "FLOPs", "seconds") for text in (unit, f"% of baseline's {unit}"))]
+    header = ["arm", *(text for unit in ("tokens", "FLOPs", "seconds") for text in (unit, f"{unit} (%)"))]
     rows = [[result.name, *(cell for axis in AXES for cell in _reach_cells(result, axis))] for result in results]
     notes = (
-        f"Each run is held against the final loss of {results[0].name} with its seed; curves are linear between logged "
-        "points. A run that is still under a high learning rate reaches a loss later than one whose schedule ends "
-        "there, so these shares are on the careful side.",
+        f"What a run takes until it is down at the final loss of {results[0].name}'s run of the same seed, and that in "
+        "% of what that run took in all; means over seeds. Curves are linear between logged points. An arm gets there "
+        "with its learning rate still high, the baseline with it decayed, so the shares are rather too high than too "
+        "low.",
     )
     return Table("reach", f"To the final loss of {results[0].name}", header, rows, notes)
 
@@ -149,11 +158,14 @@ def _reach_cells(result: Result, axis: str) -> list[Cell]:
 
 def rate_table(results: list[Result]) -> Table | None:
     """Mean final loss by learning rate; None where no arm has several."""
-    rates = sorted({rate for result in results for rate in result.rates if rate is not None})
-    if not rates:
+    if all(len(result.rates) < 2 for result in results):
         return None
+    rates = sorted({rate for result in results for rate in result.rates if rate is not None})
     rows = [[result.name, *(_rate_cell(result, rate) for rate in rates)] for result in results]
-    note = "Mean final loss over seeds (their number). The lowest of an arm, among those with most seeds, is compared."
+    note = (
+        "Mean final loss in nats per token, and in brackets over how many seeds. Compared is the rate with the lowest "
+        "loss among those of an arm that have most usable seeds."
+    )
     return Table("learning_rates", "Learning rates", ["arm", *(f"{rate:g}" for rate in rates)], rows, (note,))
 
 
@@ -178,4 +190,19 @@ def run_table(arms: Arms, results: list[Result]) -> Table:
         row = [run.path, run.arm, str(run.seed), rate, state, None if tokens is None else Measured(tokens, style="si")]
         row += [None if loss is None else Measured(loss, decimals=4), run.facts.device]
         rows.append([*row, (run.facts.git_commit or "")[:12]])
-    return Table("runs", "Runs", header, rows)
+    return _same_in_a_note(Table("runs", "Runs", header, rows), ("machine", "commit"))
+
+
+def _same_in_a_note(table: Table, names: Sequence[str]) -> Table:
+    """The table with a note in place of each of these columns in which all rows that say anything say the same."""
+    notes, dropped = [], []
+    for column, name in enumerate(table.header):
+        values = {row[column] for row in table.rows if row[column]}
+        if name in names and len(values) == 1:
+            notes.append(f"{name.capitalize()} of all: {values.pop()}.")
+            dropped.append(column)
+    kept = [column for column in range(len(table.header)) if column not in dropped]
+    rows = [[row[column] for column in kept] for row in table.rows]
+    return Table(
+        table.name, table.title, [table.header[column] for column in kept], rows, (" ".join(notes),) * bool(notes)
+    )

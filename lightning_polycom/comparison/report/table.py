@@ -1,24 +1,24 @@
-"""A table that is the same in HTML, Markdown, LaTeX and CSV."""
+"""A table that is the same in HTML, Markdown, LaTeX (latex.py) and CSV."""
 
 import csv
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 MINUS = "\N{MINUS SIGN}"
-LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", MINUS: "$-$", "<": "$<$", ">": "$>$",
-}  # fmt: skip
 
 
 def si(value: float) -> str:
-    """Three digits and a letter: 1.35 G."""
+    """Three digits, zeros included, and a letter: 1.35 G, 2.00 k."""
     for power, letter in ((15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
         if abs(value) >= 10**power * 0.9995:
-            return f"{value / 10**power:.3g} {letter}" if abs(value) < 10 ** (power + 3) else f"{value:.2e}"
-    return f"{value:.3g}"
+            return f"{_three(value / 10**power)} {letter}" if abs(value) < 10 ** (power + 3) else f"{value:.2e}"
+    return _three(value) if value else "0"
+
+
+def _three(value: float) -> str:
+    return f"{value:#.3g}".rstrip(".")
 
 
 STYLES = {
@@ -74,6 +74,12 @@ class Table:
         """Whether a column has numbers, and is set to the right."""
         return any(isinstance(row[column], Measured) for row in self.rows)
 
+    def without_empty_columns(self) -> "Table":
+        """The table as a reader sees it: a column with nothing in it is left out (CSV keeps it)."""
+        kept = [c for c in range(len(self.header)) if not self.rows or c == 0 or any(text(row[c]) for row in self.rows)]
+        rows = [[row[column] for column in kept] for row in self.rows]
+        return replace(self, header=[self.header[column] for column in kept], rows=rows)
+
 
 def text(cell: Cell) -> str:
     """What a reader sees."""
@@ -82,29 +88,16 @@ def text(cell: Cell) -> str:
 
 def to_markdown(table: Table) -> str:
     """GitHub's Markdown."""
+    table = table.without_empty_columns()
     rules = ["---:" if table.is_number(column) else "---" for column in range(len(table.header))]
     rows = [table.header, rules, *([text(cell) for cell in row] for row in table.rows)]
-    lines = ["| " + " | ".join(_markdown(cell) for cell in row) + " |" for row in rows]
-    return "\n".join([f"### {_markdown(table.title)}", "", *lines, "", *(_markdown(n) + "\n" for n in table.notes)])
+    lines = ["| " + " | ".join(escape(cell) for cell in row) + " |" for row in rows]
+    return "\n".join([f"### {escape(table.title)}", "", *lines, "", *(escape(n) + "\n" for n in table.notes)])
 
 
-def _markdown(cell: str) -> str:
+def escape(cell: str) -> str:
+    """A text of which Markdown takes no character for markup."""
     return re.sub(r"([\\|*_`<\[\]])", r"\\\1", cell.replace("\n", " "))
-
-
-def to_latex(table: Table) -> str:
-    """A `tabular` with the rules of the package booktabs, in a `table`."""
-    columns = "".join("r" if table.is_number(column) else "l" for column in range(len(table.header)))
-    rows = [" & ".join(_latex(text(cell)) for cell in row) + r" \\" for row in table.rows]
-    header = " & ".join(_latex(cell) for cell in table.header) + r" \\"
-    caption = " ".join([f"{table.title}.", *table.notes])
-    body = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", header, r"\midrule", *rows, r"\bottomrule"]
-    head = ["% needs \\usepackage{booktabs}", r"\begin{table}", r"\centering", rf"\caption{{{_latex(caption)}}}"]
-    return "\n".join([*head, *body, r"\end{tabular}", r"\end{table}"]) + "\n"
-
-
-def _latex(cell: str) -> str:
-    return "".join(LATEX.get(character, character) for character in cell)
 
 
 def to_csv(table: Table) -> str:

@@ -17,7 +17,7 @@ def task_table(results: list[Result]) -> Table | None:
     corrected = holm([None if difference is None else difference.p_value for _, _, difference in entries])
     rows = []
     for (tag, result, difference), p_value in zip(entries, corrected, strict=True):
-        task, metric = ("average", "the runs' own") if tag == AVERAGE else tag.removeprefix("eval/").rsplit("/", 1)
+        task, metric = ("average", "of the runs") if tag == AVERAGE else tag.removeprefix("eval/").rsplit("/", 1)
         scores = over_seeds([run.last(tag) for run in result.runs], 4)
         row = [task, metric, result.name, scores, _standard_error(result, tag)]
         row += [_chance(result, task) if metric.startswith("acc") else None, difference_cell(difference)]
@@ -26,9 +26,11 @@ def task_table(results: list[Result]) -> Table | None:
         "Score: the last one of each run; ± is the standard deviation over seeds. Standard error: of one run's score, "
         f"from lm-eval, over the questions. Difference: arm minus {results[0].name}, paired by seed; "
         f"± is the {INTERVAL}. "
-        "p values are corrected for all rows. An accuracy near chance says little, whatever its difference.",
+        "Higher accuracies and lower bits per byte are better. The average is the one that the runs logged: of the "
+        "metrics that they name, or else of accuracies, normalized by length where there are such. p values are "
+        "corrected for all rows. An accuracy near chance says little, whatever its difference.",
     )
-    return Table("tasks", "Downstream tasks", header, rows, notes) if rows else None
+    return Table("tasks", "Scores of downstream tasks", header, rows, notes) if rows else None
 
 
 def score_tags(runs: list[Run]) -> list[str]:

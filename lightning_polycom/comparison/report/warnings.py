@@ -1,12 +1,13 @@
 """What a reader must know before he trusts the numbers."""
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import chain
 
 from lightning_polycom.comparison.arms import MISMATCHED, Arms
 from lightning_polycom.comparison.report.table import si
 from lightning_polycom.comparison.results import Result
-from lightning_polycom.comparison.runs import Run
+from lightning_polycom.comparison.runs import PENDING, Run
 from lightning_polycom.comparison.sentences import reason
 from lightning_polycom.comparison.statistics import mean_and_spread
 
@@ -17,9 +18,11 @@ TIME_TOLERANCE = 0.05  # the speed of a machine varies by more
 def warnings_of(arms: Arms, results: list[Result]) -> list[str]:
     """A line for every run that is marked or left out, and for whatever makes the comparison less than fair."""
     runs = list(chain.from_iterable(arms.runs.values()))
-    lines = [f"{run.path} is {reason(run)}; it is in no mean." for run in runs if not run.is_usable]
+    lines = _not_begun(runs)
+    lines += [f"{_named(run)}; it is in no mean." for run in runs if not run.is_usable and run.status != PENDING]
     in_means = [run for result in results for run in result.runs]
     lines += [f"{run.path} is in the means, but {', '.join(run.marks)}." for run in in_means if run.marks]
+    lines += _second_choices(results)
     if any(run.status == MISMATCHED for run in runs):
         lines.append("Mismatched runs saw other batches than the baseline's run of their seed; train them again.")
     if len({run.seed for run in runs}) == 1:
@@ -27,12 +30,43 @@ def warnings_of(arms: Arms, results: list[Result]) -> list[str]:
     return [*lines, *_tuning(arms), *_unequal(arms, results), *_origin(in_means)]
 
 
+def _named(run: Run) -> str:
+    verb = "has" if run.status == "failed" else "is"
+    return f"{run.path} {verb} {reason(run)}"
+
+
+def _not_begun(runs: list[Run]) -> list[str]:
+    """One line for all runs that are still to come: in a comparison under way there are many."""
+    waiting = [run for run in runs if run.status == PENDING]
+    if not waiting:
+        return []
+    counts = Counter(run.arm for run in waiting)
+    arms = ", ".join(f"{arm} {count}" for arm, count in counts.items())
+    return [f"{len(waiting)} of {len(runs)} runs have not begun ({arms}): what is said here may still change."]
+
+
+def _second_choices(results: list[Result]) -> list[str]:
+    """Arms of which another learning rate is lower, in fewer seeds."""
+    lines = []
+    for result in results:
+        chosen = result.runs[0].learning_rate if result.runs else None
+        means = {rate: mean for rate, (mean, _) in result.rates.items() if rate is not None}
+        lower = min(means, key=means.get, default=None)
+        if chosen in means and lower != chosen:
+            count, most = result.rates[lower][1], result.rates[chosen][1]
+            lines.append(
+                f"{result.name} is compared at learning rate {chosen:g}; at {lower:g} its mean loss is lower, but over "
+                f"{count} usable seeds instead of {most}."
+            )
+    return lines
+
+
 def _tuning(arms: Arms) -> list[str]:
     counts = {name: len({run.learning_rate for run in runs}) for name, runs in arms.runs.items()}
     if len(set(counts.values())) == 1:
         return []
     tried = ", ".join(f"{name} {count}" for name, count in counts.items())
-    return [f"The arms were not tuned alike; learning rates tried: {tried}."]
+    return [f"The arms were not tuned alike; numbers of learning rates tried: {tried}."]
 
 
 def _unequal(arms: Arms, results: list[Result]) -> list[str]:

@@ -6,8 +6,9 @@ from pathlib import Path
 from lightning_polycom.atomic import write_text
 from lightning_polycom.comparison.report.content import Report, pictures_of, tables_of
 from lightning_polycom.comparison.report.figures import draw_svg, write_png
+from lightning_polycom.comparison.report.latex import to_latex
 from lightning_polycom.comparison.report.page import to_html
-from lightning_polycom.comparison.report.table import to_csv, to_latex, to_markdown
+from lightning_polycom.comparison.report.table import escape, to_csv, to_markdown
 from lightning_polycom.errors import InputError
 
 PAGE, TEXT = "report.html", "report.md"
@@ -45,15 +46,15 @@ def refuse_other_folder(folder: Path) -> None:
 
 
 def _markdown(report: Report) -> str:
-    lines = [f"# {report.title}", ""]
-    lines += [f"- {name}: {value}" for name, value in report.facts.items()]
-    lines += ["", *(f"- **{name}** ({verdict}): {sentence}" for verdict, name, sentence in report.sentences)]
+    lines = [f"# {escape(report.title)}", "", *([escape(report.lead), ""] if report.lead else [])]
+    lines += [f"- **{escape(name)}** ({verdict}): {escape(sentence)}" for verdict, name, sentence in report.sentences]
     if report.warnings:
-        lines += ["", "Before you trust this:", "", *(f"- {warning}" for warning in report.warnings)]
+        lines += ["", "Before you trust this:", "", *(f"- {escape(warning)}" for warning in report.warnings)]
+    lines += ["", *(f"- {name}: {escape(value)}" for name, value in report.facts.items())]
     for section in report.sections:
         lines += ["", f"## {section.title}", ""]
-        lines += [section.text, ""] if section.text else []
+        lines += [escape(section.text), ""] if section.text else []
         for picture in section.pictures:
-            lines += [f"![{picture.caption}](figures/{picture.name}.png)", ""]
+            lines += [f"![{escape(picture.caption)}](figures/{picture.name}.png)", ""]
         lines += [to_markdown(table) for table in section.tables]
-    return "\n".join([*lines, "", "## Method", "", *(f"- {line}" for line in report.method)]) + "\n"
+    return "\n".join([*lines, "", "## Method", "", *(f"- {escape(line)}" for line in report.method)]) + "\n"

@@ -161,7 +161,7 @@ def test_marks_and_unequal_tuning_are_warned_of(tmp_path):
     content["arms"].append(entry | {"seed": 2, "run": "gelu/next", "status": "pending"})
     (folder / "comparison.json").write_text(json.dumps(content))
     words = "".join(Page(write(folder, tmp_path / "out")).words)
-    assert "gelu/next is pending; it is in no mean." in words
+    assert "1 of 6 runs have not begun (gelu 1): what is said here may still change." in words
     assert "gelu/other is in the means, but resumed." not in words, "another learning rate was chosen"
     assert "gelu/seed_1 is in the means, but resumed." in words
     assert "learning rates tried: relu 1, gelu 2" in words
@@ -169,7 +169,7 @@ def test_marks_and_unequal_tuning_are_warned_of(tmp_path):
 
 
 def test_a_report_replaces_only_a_report(tmp_path):
-    folder, empty = tmp_path / "out", Report("empty", {}, [], [], [], ())
+    folder, empty = tmp_path / "out", Report("empty", "", {}, [], [], [], ())
     write_report(empty, folder)
     (folder / "figures").mkdir()
     (folder / "figures" / "old.png").write_bytes(b"")
