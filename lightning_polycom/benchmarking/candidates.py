@@ -6,6 +6,8 @@ from typing import NamedTuple
 from lightning_polycom.errors import InputError
 
 GAIN = 1.01  # a larger micro-batch that brings less than this brings nothing
+CLOSE = 0.9  # of the fastest's speed: a busy neighbour may have decided between the two
+CONTENDERS = 3
 PATIENCE = 2  # larger micro-batches that bring nothing before the rest is left out
 
 
@@ -68,6 +70,18 @@ def brings_nothing(series: list[Trial]) -> bool:
     if len(speeds) <= PATIENCE:
         return False
     return max(speeds[-PATIENCE:]) < GAIN * max(speeds[:-PATIENCE])
+
+
+def contenders(trials: Iterable[Trial]) -> list[Trial]:
+    """The fastest few that are close to each other, fastest first; empty if nobody is close to the fastest."""
+    measured = sorted((t for t in trials if t.tokens_per_second), key=lambda t: -t.tokens_per_second)
+    close = [trial for trial in measured if trial.tokens_per_second >= CLOSE * measured[0].tokens_per_second]
+    return close[:CONTENDERS] if len(close) > 1 else []
+
+
+def faster(first: Trial, second: Trial) -> Trial:
+    """The faster of two trials of one candidate: what is slower only had more neighbours."""
+    return max(first, second, key=lambda trial: trial.tokens_per_second or 0.0)
 
 
 def best(trials: Iterable[Trial]) -> Trial:
