@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +105,9 @@ def benched_run(
         write_random_shards(folder / "shards", num_tokens, model.decoder_config.vocab_size)
         options |= dict.fromkeys(("train", "validation", "mixture", "tokenizer", "eos_token", "dtype"))
         options["folder"] = str(folder / "shards")
-    # The schedule costs nothing and may need an end, which these steps have not.
+    # The schedule costs nothing and may need an end, which these steps have not; at a rate of 0 nothing diverges.
     model.schedule_config, model.initial_weights = ScheduleConfig("constant"), None
+    model.optimizer_config = replace(model.optimizer_config, learning_rate=0.0)
     return BenchedRun(model, options, trainer_options, accumulation, micro_batches, text)
 
 

@@ -60,8 +60,9 @@ class Tuner:
                 "change one of them"
             )
         self.sizes = micro_batch_sizes(self.sequences, data.micro_batch_size, options.micro_batch_sizes)
-        self.device = quiet_trainer(trainer_options).strategy.root_device.type
-        self.own = Candidate(str(trainer_options["precision"] or "32-true"), model.compiled, data.micro_batch_size)
+        trainer = quiet_trainer(trainer_options)
+        self.device = trainer.strategy.root_device.type
+        self.own = Candidate(str(trainer.precision), model.compiled, data.micro_batch_size)
         self.bound = MemoryBound.of_this_machine() if self.device == "cpu" else None
 
     @property
