@@ -76,12 +76,9 @@ def test_random_tokens_stand_in_and_micro_batches_are_counted(polycom, tiny_conf
     assert not (tmp_path / "nowhere").exists()
 
 
-@pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
-)
-def test_a_step_without_memory_leaves_the_rest(polycom, tiny_config, tmp_path, small, monkeypatch, error):
+def test_a_step_without_memory_leaves_the_rest(polycom, tiny_config, tmp_path, small, monkeypatch):
     def fail(self, *_):
-        raise error
+        raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(LanguageModel, "training_step", fail)
     record, out = bench(polycom, tiny_config, tmp_path / "bench.json", "--parts", "step", "data")
@@ -102,7 +99,6 @@ def test_a_step_without_memory_leaves_the_rest(polycom, tiny_config, tmp_path, s
         (("--tune", "--precisions", "16-mixed"), "precisions: found '16-mixed'; give 32-true, bf16-mixed"),
         (("--tune", "--compiled", "yes"), "compiled: found 'yes'"),
         (("--tune", "--micro_batch_sizes", 4, 0), "micro_batch_sizes: found 0"),
-        (("--config", "configs/none.yaml"), "configs/none.yaml"),
         (("--data.micro_bath_size", 3), "micro_bath_size"),
         (("--data.micro_batch_size", 3), "data.global_batch_size: 16 is no multiple"),
         (("--trainer.accelerator", "gpu"), "trainer: "),
