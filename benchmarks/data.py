@@ -18,7 +18,6 @@ litdata is in the extra `benchmark`; without it its lines are left out.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import tempfile
@@ -33,37 +32,17 @@ import numpy as np
 import torch
 
 from lightning_polycom.benchmarking.machine import processor_name
+from lightning_polycom.benchmarking.random_shards import write_random_shards
 from lightning_polycom.data import SampleOrder, open_shards
 from lightning_polycom.data.batches import BatchPlan, TrainingStream
-from lightning_polycom.data.manifest import Manifest, TokenizerRecord
-from lightning_polycom.data.shards import ShardWriter
 
-SEQUENCE, BATCH, VOCABULARY, END = 4096, 8, 50_304, 0
-SHARD_TOKENS, MEDIAN_DOCUMENT = 100_000_000, 400
+SEQUENCE, BATCH, VOCABULARY = 4096, 8, 50_304
 LITDATA_CHUNK, LITDATA_PIECE = 4096, 256  # in blocks of SEQUENCE + 1
 PLAIN, APART, MASKED, COPY = "plain", "documents apart", "repetitions masked", "copy"
 LITDATA, LITDATA_LOADER = "litdata, iterated", "litdata, DataLoader"
 GOALS = {PLAIN: 400e6, APART: 100e6}  # tokens per second
 
 Speed = tuple[float, float]  # tokens per second, share of the time on a core
-
-
-def write_shards(folder: Path, tokens: int) -> None:
-    """A prepared folder of random documents, each with its end of text."""
-    random, tokenizer = np.random.default_rng(0), b"{}"
-    folder.mkdir()
-    (folder / "tokenizer.json").write_bytes(tokenizer)
-    writer, written = ShardWriter(folder, "train", "text", np.dtype("<u2"), SHARD_TOKENS), 0
-    while written < tokens:
-        lengths = np.maximum(2, random.lognormal(np.log(MEDIAN_DOCUMENT), 1, 4096).astype(np.int64))
-        ids = random.integers(1, VOCABULARY, lengths.sum(), np.uint16)
-        ids[np.cumsum(lengths) - 1] = END
-        for document in np.split(ids, np.cumsum(lengths)[:-1]):
-            writer.add(document, 4 * len(document))
-        written += len(ids)
-    record = TokenizerRecord("tokenizer.json", hashlib.sha256(tokenizer).hexdigest(), VOCABULARY, "<|endoftext|>", END)
-    rule = "end of text after each document"
-    Manifest("uint16", record, rule, {}, "0" * 64, "0" * 64, writer.close()).save(folder)
 
 
 def stream(folder: Path, **options: bool) -> Iterator[Any]:
@@ -177,7 +156,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shards = folder / "shards"
-        write_shards(shards, arguments.tokens)
+        write_random_shards(shards, arguments.tokens, VOCABULARY)
         arms = {
             COPY: copies(),
             PLAIN: stream(shards),

@@ -19,7 +19,7 @@ COMMANDS = {
     "export": "write a checkpoint as a Hugging Face folder",
     "import": "read a Hugging Face folder into a run's folder",
     "report": "tables, figures and one page from runs: which activation is better, and is it real",
-    "bench": "time activations on this machine against its memory bandwidth",
+    "bench": "how close a run or an activation comes to what this machine can do; its fastest micro-batch",
 }
 MODULES = {"validate": "fit", "import": "import_"}  # commands whose module has another name
 

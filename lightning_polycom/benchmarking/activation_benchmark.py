@@ -70,7 +70,7 @@ def measure_group(plan: Plan, size: Size, dtype: str, clock: Clock, report: Repo
         for way in dict.fromkeys(("module", *plan.ways)) if name in CONTRAST else plan.ways:
             module = build_activation(name, width=size.width).to(plan.device)
             inputs = [t.requires_grad_() for t in ((x, up) if module.gated else (x,))]
-            found = _measured(name, way, module, inputs, g, clock)
+            found = measure_activation(name, way, module, inputs, g, clock)
             if isinstance(found, Measurement):
                 group.measurements.append(found)
                 report(table.row(group, found))
@@ -80,10 +80,10 @@ def measure_group(plan: Plan, size: Size, dtype: str, clock: Clock, report: Repo
     return group
 
 
-def _measured(
+def measure_activation(
     name: str, way: str, module: Activation, inputs: list[Tensor], g: Tensor, clock: Clock
 ) -> Measurement | Skipped | None:
-    """None if the way does not apply to the activation."""
+    """Times one way to compute one activation; None if the way does not apply to it."""
     # Graphs of earlier ways count against torch's limit of 8 a function, behind which it runs eagerly in silence.
     torch.compiler.reset()
     if way.endswith("_compiled") and (missing := missing_compiler(g.device)) is not None:

@@ -1,4 +1,4 @@
-"""Times on one CPU thread: the best of the repetitions that the allocator left alone."""
+"""Times on a CPU: the best of the repetitions that the allocator left alone."""
 
 import time
 from collections.abc import Callable
@@ -18,32 +18,40 @@ MAX_SECONDS = 60.0  # of one thing, so that an eager formula over large tensors 
 
 
 class CpuClock:
-    """CPU seconds of the calling thread, because cores are noisy; torch must be set to one thread."""
+    """CPU seconds of the calling thread, because cores are noisy; torch must be set to one thread.
 
-    def __init__(self, repetitions: int):
-        self.repetitions = repetitions
+    With `wall` it is wall time, for any number of threads.
+    """
+
+    def __init__(self, repetitions: int, wall: bool = False):
+        self.repetitions, self.wall = repetitions, wall
 
     def yardstick(self, x: Tensor, g: Tensor) -> Times:
         """A copy plus a two-input add over tensors shaped like `x`: read x, write y; read x and g, write dx."""
         y, dx = torch.empty_like(x), torch.empty_like(x)
-        return best_seconds(lambda: (y.copy_(x), torch.add(x, g, out=dx)), self.repetitions)
+        return best_seconds(lambda: (y.copy_(x), torch.add(x, g, out=dx)), self.repetitions, self.wall)
 
     def times(self, way: Way, inputs: list[Tensor], g: Tensor) -> Times:
         """One forward and backward with the gradients of `inputs` and of what is trained."""
-        return best_seconds(lambda: torch.autograd.grad(way.run(*inputs), (*inputs, *way.trained), g), self.repetitions)
+        wanted = (*inputs, *way.trained)
+        return best_seconds(lambda: torch.autograd.grad(way.run(*inputs), wanted, g), self.repetitions, self.wall)
 
 
-def best_seconds(run: Callable[[], object], repetitions: int) -> Times:
-    """The least CPU seconds of `repetitions` runs without page faults, or of all tries where none was free of them."""
+def best_seconds(run: Callable[[], object], repetitions: int, wall: bool = False) -> Times:
+    """The least seconds of `repetitions` runs without page faults, or of all tries where none was free of them.
+
+    CPU seconds of this thread, or with `wall` those that pass.
+    """
+    clock = time.perf_counter if wall else time.thread_time
     for _ in range(WARM_UP):
         run()
-    quiet, disturbed, begin = [], [], time.thread_time()
+    quiet, disturbed, begin = [], [], clock()
     for tried in range(max(MAX_TRIES, repetitions)):
-        if len(quiet) == repetitions or (tried >= repetitions and time.thread_time() - begin > MAX_SECONDS):
+        if len(quiet) == repetitions or (tried >= repetitions and clock() - begin > MAX_SECONDS):
             break
-        faults, start = _page_faults(), time.thread_time()
+        faults, start = _page_faults(), clock()
         run()
-        seconds = time.thread_time() - start
+        seconds = clock() - start
         (quiet if _page_faults() - faults < MAX_FAULTS else disturbed).append(seconds)
     return Times(min(quiet or disturbed), settled=bool(quiet))
 

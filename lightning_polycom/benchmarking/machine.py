@@ -20,6 +20,7 @@ def machine_record(device: str) -> dict:
         "processor": processor_name(),
         "cores": os.cpu_count(),
         "vector_instructions": torch.backends.cpu.get_cpu_capability(),
+        "bf16_instructions": bf16_instructions(),
         "threads": torch.get_num_threads(),
         "malloc_settings": MALLOC if has_malloc_settings() else None,
         "system": platform.platform(),
@@ -43,20 +44,36 @@ def machine_line(record: dict) -> str:
         return f"{gpu}; the polynomial modules are {record['polynomials']}"
     malloc = record["malloc_settings"]
     settings = " ".join(f"{key}={value}" for key, value in malloc.items()) if malloc else "glibc's own malloc settings"
-    return (
-        f"{record['processor']}, {record['vector_instructions']}, {record['threads']} thread; "
-        f"torch {versions['torch']}; {settings}"
-    )
+    instructions = " and ".join(filter(None, (record["vector_instructions"], record["bf16_instructions"])))
+    threads = f"{record['threads']} thread{'s' if record['threads'] > 1 else ''}"
+    return f"{record['processor']}, {instructions}, {threads}; torch {versions['torch']}; {settings}"
 
 
 def processor_name() -> str:
     """The CPU's model, as well as the system knows it."""
+    return _cpu_info("model name") or platform.processor() or platform.machine()
+
+
+def bf16_instructions() -> str | None:
+    """What this processor multiplies bf16 matrices with, `AMX` or `AVX512-BF16`; None where it has neither."""
+    flags = _cpu_info("flags").split()  # for what this torch does not tell
+    for name, flag, question in (
+        ("AMX", "amx_bf16", "_is_amx_tile_supported"),
+        ("AVX512-BF16", "avx512_bf16", "_is_avx512_bf16_supported"),
+    ):
+        ask = getattr(torch.cpu, question, None)
+        if flag in flags if ask is None else ask():
+            return name
+    return None
+
+
+def _cpu_info(key: str) -> str:
+    """The value of `key` for the first core of /proc/cpuinfo; empty where there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
 
 
 def _version(package: str) -> str | None:

@@ -1,13 +1,12 @@
 """Speed, memory and progress of a run."""
 
-import resource
-import sys
 import time
 
 import lightning as L
 import torch
 from lightning.fabric.utilities.throughput import get_available_flops
 
+from lightning_polycom.training.peak_memory import peak_memory_bytes
 from lightning_polycom.training.scalars import log_scalars
 
 
@@ -64,7 +63,7 @@ class Throughput(L.Callback):
         scalars = {
             "throughput/tokens_per_second": tokens / seconds,
             "throughput/data_wait_fraction": wait / seconds,
-            "memory/peak_gib": _peak_memory_gib(trainer.strategy.root_device),
+            "memory/peak_gib": peak_memory_bytes(trainer.strategy.root_device) / 2**30,
             "progress/tokens": trained,
             "progress/flops": trained * self._flops_per_token,
             **{f"progress/epochs/{domain}": epochs for domain, epochs in data.epochs.items()},
@@ -86,11 +85,3 @@ def _peak_flops(trainer: L.Trainer) -> float | None:
         return None
     dtype = torch.bfloat16 if "bf16" in str(trainer.precision) else torch.float32
     return get_available_flops(trainer.strategy.root_device, dtype)
-
-
-def _peak_memory_gib(device: torch.device) -> float:
-    """Peak bytes allocated on the device, or the process' peak resident set on a CPU, in GiB."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    # Linux counts kibibytes, macOS bytes.
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)

@@ -1,4 +1,4 @@
-"""`polycom bench activations`: how fast the activations are on this machine."""
+"""`polycom bench`: how fast a run, or the activations alone, are on this machine."""
 
 import sys
 from functools import partial
@@ -6,15 +6,26 @@ from functools import partial
 from lightning_polycom.benchmarking.malloc_settings import restart_with_malloc_settings
 from lightning_polycom.benchmarking.options import CONTRAST, DEFAULTS, DEVICES, DTYPES, WAYS, ActivationBenchmarkOptions
 from lightning_polycom.commands.parsing import OneLineParser
+from lightning_polycom.errors import InputError
+
+ACTIVATIONS = "activations"
 
 
 def main() -> None:
-    """Parses the options, measures, and prints the table."""
+    """Measures what the first word says: `activations`, or a run by its options."""
+    arguments = sys.argv[2:]
+    if not arguments or arguments[0].startswith("-"):
+        from lightning_polycom.commands.bench_run import main as bench_run
+
+        bench_run(arguments)
+        return
+    if arguments[0] != ACTIVATIONS:
+        raise InputError(f"bench: found '{arguments[0]}'; give options of a run, or '{ACTIVATIONS}'")
     parser = OneLineParser(prog="polycom bench", description="Time this machine.")
     parser.add_subcommands().add_subcommand(
-        "activations", activations_parser(), help="time activations against the memory bandwidth"
+        ACTIVATIONS, activations_parser(), help="time activations against the memory bandwidth"
     )
-    values = parser.parse_args(sys.argv[2:]).activations.as_dict()
+    values = parser.parse_args(arguments).activations.as_dict()
     run(ActivationBenchmarkOptions(**values))
 
 

@@ -118,7 +118,7 @@ class PolycomCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Finds the checkpoint, and refuses sections that hold no key, which the parser lets pass."""
         settings = self.config[self.subcommand]
-        self.refuse_mistakes(self.subcommand, settings, _config_files(sys.argv[2:]))
+        self.refuse_mistakes(self.subcommand, settings, config_files(sys.argv[2:]))
         if settings.ckpt_path == "" or (settings.ckpt_path is None and self.subcommand == "validate"):
             raise InputError("ckpt_path: name a checkpoint, a run's folder or runs/NAME; it is empty")
         self.is_automatic, self.skipped = settings.ckpt_path == "auto", []
@@ -245,7 +245,7 @@ def _refuse_owned(trainer: Namespace) -> None:
 
 def main() -> None:
     """Entry point of both commands; what the user typed stays in sys.argv for the processes Lightning launches."""
-    _quieten()
+    quieten()
     try:
         PolycomCLI()
     except OmegaConfBaseException as error:
@@ -262,14 +262,14 @@ def _say(line: str) -> None:
         print(line)
 
 
-def _config_files(arguments: list[str]) -> list[str]:
+def config_files(arguments: list[str]) -> list[str]:
     """The files given by --config or -c; the parsed settings do not keep them."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("-c", "--config", action="append", default=[])
     return [path for path in parser.parse_known_args(arguments)[0].config if Path(path).is_file()]
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Hides messages that no user of this command can act on."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -8,7 +8,7 @@ import yaml
 from jsonargparse import Namespace
 from omegaconf.errors import OmegaConfBaseException
 
-from lightning_polycom.commands.fit import Parser, PolycomCLI
+from lightning_polycom.commands.fit import Parser, PolycomCLI, config_files
 from lightning_polycom.commands.parsing import one_line
 from lightning_polycom.data.datamodule import TokenDataModule
 from lightning_polycom.errors import InputError
@@ -21,6 +21,8 @@ class FitSettings(NamedTuple):
     values: dict[str, Any]
     model: LanguageModel
     data: TokenDataModule
+    trainer: dict[str, Any]
+    """What the Trainer is made with, a strategy or plugin being made already."""
 
     @property
     def steps(self) -> int:
@@ -66,17 +68,37 @@ class FitReader(PolycomCLI):
             over.write_text(yaml.safe_dump(overlay), encoding="utf-8")
             arguments = [argument for path in (*files, over) for argument in ("--config", str(path))]
             try:
-                config = self.parser.parse_args(["fit", *arguments])
-            except OmegaConfBaseException as error:
-                raise InputError(f"{str(error).splitlines()[0]}; correct the ${{...}} reference") from error
+                config = self._parsed(arguments)
             except UnicodeDecodeError as error:
                 raise InputError(f"base: {error.reason} at byte {error.start}; config files are UTF-8 text") from error
             try:
                 self.refuse_mistakes("fit", config.fit, [*files, str(over)])
             except InputError as error:
                 raise InputError(str(error).removeprefix(f"{over}: ")) from error
+        return self._made(config)
+
+    def read_arguments(self, arguments: list[str]) -> FitSettings:
+        """The settings that the options of `polycom fit` give.
+
+        Raises:
+            InputError: whatever `polycom fit` would refuse before it opens data or makes a trainer.
+        """
+        try:
+            config = self._parsed(arguments)
+            self.refuse_mistakes("fit", config.fit, config_files(arguments))
+        except UnicodeDecodeError as error:
+            raise InputError(f"config: {error.reason} at byte {error.start}; config files are UTF-8 text") from error
+        return self._made(config)
+
+    def _parsed(self, arguments: list[str]) -> Namespace:
+        try:
+            return self.parser.parse_args(["fit", *arguments])
+        except OmegaConfBaseException as error:
+            raise InputError(f"{str(error).splitlines()[0]}; correct the ${{...}} reference") from error
+
+    def _made(self, config: Namespace) -> FitSettings:
         made = self.parser.instantiate_classes(config).fit
-        return FitSettings(config.fit.as_dict(), made.model, made.data)
+        return FitSettings(config.fit.as_dict(), made.model, made.data, vars(made.trainer))
 
 
 class _RaisingParser(Parser):

@@ -20,6 +20,9 @@ SHORT = (
     "--data.global_batch_size 2 --data.micro_batch_size 2 --data.max_validation_tokens 256"
 )
 
+# The other parts have tests of their own.
+SHORT_BENCH = "--parts step --repetitions 1 --data.global_batch_size 2 --data.micro_batch_size 2"
+
 
 def commands(name: str) -> list[list[str]]:
     """The arguments of every `polycom name` in the README."""
@@ -69,6 +72,9 @@ def test_the_first_run_and_what_follows_it(polycom, monkeypatch, workspace):
     for name in ("generate", "analyze", "validate", "export"):
         for arguments in commands(name):
             run(polycom, monkeypatch, workspace, [*arguments, *_of_little_data(name)])
+    (measured,) = [a for a in commands("bench") if "--config" in a and "--tune" not in a]
+    out = run(polycom, monkeypatch, workspace, [*measured, *shlex.split(SHORT_BENCH)]).out
+    assert "Training step, " in out and "; data/quickstart" in out  # the text that the first run has prepared
     for arguments in [a for a in others if "--ckpt_path" not in a]:
         run(polycom, monkeypatch, workspace, little(arguments))
     for arguments in commands("report"):
