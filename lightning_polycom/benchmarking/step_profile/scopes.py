@@ -1,4 +1,4 @@
-"""Names for the parts of a step, left in the trace by torch's `record_function` while it runs in Lightning's Trainer."""
+"""Names for the parts of a step, left in the trace by torch's `record_function` while it runs in the Trainer."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager

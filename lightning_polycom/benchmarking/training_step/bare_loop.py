@@ -20,7 +20,7 @@ BATCHES = 64  # of a turn's data that lies ready
 
 
 def run_bare_loop(case: Case, folder: Path, meter: Meter) -> None:
-    """Trains for as many steps as the meter is asked for, without end."""
+    """Trains for as many steps as the meter is asked for, until that is none."""
     model, loss = build(case)
     batches = cycle(first_batches(case, folder, meter.device))
     step = training_step(case, model.to(meter.device), loss)

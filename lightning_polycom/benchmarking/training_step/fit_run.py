@@ -33,10 +33,16 @@ class Pause(L.Callback):
         if not self._left:
             self.meter.answer(outputs["loss"])
             self._left = self.meter.wait()
+            if not self._left:
+                trainer.should_stop = True
+                trainer.limit_val_batches = 0  # Lightning validates a run that stops early
 
 
 def run_fit(case: Case, folder: Path, meter: Meter, runs: Path) -> None:
-    """Trains on the prepared `folder` through the command line, without end; the run's folder comes under `runs`."""
+    """Trains on the prepared `folder` through the command line until no step is asked for.
+
+    The run's folder comes under `runs`.
+    """
     from lightning_polycom.cli import main
 
     Pause.meter = meter
@@ -47,7 +53,7 @@ def run_fit(case: Case, folder: Path, meter: Meter, runs: Path) -> None:
 
 
 def settings(case: Case, folder: Path, runs: Path) -> dict:
-    """The config file: all that it leaves out is as for every user, logging to TensorBoard and a file included."""
+    """The config file: what it leaves out is as for every user, logging to TensorBoard and a file included."""
     shape = case.training_shape
     decoder = {
         "vocab_size": shape.vocab_size,

@@ -33,7 +33,7 @@ class Meter:
         self._held: int | None = None
 
     def wait(self) -> int:
-        """The number of steps to make now; the clock runs when it returns."""
+        """The number of steps to make now, 0 to end; the clock runs when it returns."""
         steps = self.connection.recv()
         if self._held is None:
             self._held = _restart_peak(self.device)

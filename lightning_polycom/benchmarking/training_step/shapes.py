@@ -49,7 +49,7 @@ _FEW = MixtureOfExpertsConfig(num_experts=8, experts_per_token=2, normalize_weig
 
 SHAPES = {
     # Next to no computation: what is left is what a loop costs.
-    "tiny": TrainingShape(512, 16, 1, 1, 48, batch=2, sequence=16, steps=10),
+    "tiny": TrainingShape(1024, 16, 1, 1, 48, batch=2, sequence=16, steps=10),
     # A step of milliseconds, beside which what a loop costs can be seen.
     "small": TrainingShape(512, 64, 2, 2, 192, batch=4, sequence=64, steps=50),
     "quickstart": TrainingShape(2048, 96, 3, 3, 384, batch=16, sequence=128, steps=20),
