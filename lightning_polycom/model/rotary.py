@@ -33,24 +33,28 @@ class _Rotation(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
-        cosine, sine = ctx.saved_tensors
-        return _rotated(grad, cosine, -sine), None, None
+        return _rotated(grad, *ctx.saved_tensors, back=True), None, None
 
 
-def _rotated(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Eagerly on a CPU in parts that stay in a core's cache; elsewhere in one, which a compiler makes one pass."""
+def _rotated(x: Tensor, cosine: Tensor, sine: Tensor, back: bool = False) -> Tensor:
+    """Eagerly on a CPU large inputs in parts that stay in a core's cache, without putting halves together."""
     rows = ELEMENTS_PER_CHUNK // max(1, x[:1].numel())
     if torch.compiler.is_compiling() or x.device.type != "cpu" or rows >= len(x):
-        return torch.cat(_halves(x, cosine, sine), dim=-1).to(x.dtype)
+        wide = x.float()
+        first, second = wide.chunk(2, dim=-1)
+        turned = torch.cat([second, -first] if back else [-second, first], dim=-1)
+        return (wide * cosine + turned * sine).to(x.dtype)
     y, half = torch.empty_like(x), x.shape[-1] // 2
     for part in slices(len(x), rows):
         tables = (table[part] if table.ndim == x.ndim and len(table) > 1 else table for table in (cosine, sine))
-        y[part, ..., :half], y[part, ..., half:] = _halves(x[part], *tables)
+        y[part, ..., :half], y[part, ..., half:] = _halves(x[part], *tables, back)
     return y
 
 
-def _halves(x: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
+def _halves(x: Tensor, cosine: Tensor, sine: Tensor, back: bool) -> tuple[Tensor, Tensor]:
     first, second = x.float().chunk(2, dim=-1)
     # Both halves of the tables are the same.
-    cosine, sine = (table.chunk(2, dim=-1)[0] for table in (cosine, sine))
+    cosine, sine = (table[..., : table.shape[-1] // 2] for table in (cosine, sine))
+    if back:
+        return first * cosine + second * sine, second * cosine - first * sine
     return first * cosine - second * sine, second * cosine + first * sine
