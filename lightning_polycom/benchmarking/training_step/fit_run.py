@@ -55,15 +55,9 @@ def run_fit(case: Case, folder: Path, meter: Meter, runs: Path) -> None:
 def settings(case: Case, folder: Path, runs: Path) -> dict:
     """The config file: what it leaves out is as for every user, logging to TensorBoard and a file included."""
     shape = case.training_shape
-    decoder = {
-        "vocab_size": shape.vocab_size,
-        "hidden_size": shape.hidden_size,
-        "num_layers": shape.num_layers,
-        "num_heads": shape.num_heads,
-        "intermediate_size": shape.intermediate_size,
-        "max_sequence_length": shape.sequence,
-        "activation": {"name": case.activation},
-    }
+    sizes = ("vocab_size", "hidden_size", "num_layers", "num_heads", "intermediate_size")
+    decoder = {name: getattr(shape, name) for name in sizes}
+    decoder |= {"max_sequence_length": shape.sequence, "activation": {"name": case.activation}}
     if shape.mixture is not None:
         decoder |= {"qk_norm": "width", "mixture_of_experts": vars(shape.mixture)}
     return {
