@@ -13,6 +13,7 @@ from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.profilers import PassThroughProfiler
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
@@ -45,6 +46,7 @@ from lightning_polycom.data.datamodule import TokenDataModule
 from lightning_polycom.errors import InputError
 from lightning_polycom.training.dry_run import print_plan
 from lightning_polycom.training.module import LanguageModel
+from lightning_polycom.training.no_profiler import NoProfiler
 from lightning_polycom.training.run_folder import RunConfig, find_run, resolve_run_folder
 from lightning_polycom.training.scalars import EventFiles, MetricsFile
 
@@ -185,6 +187,8 @@ class PolycomCLI(LightningCLI):
             trainer = super().instantiate_trainer(**chosen, **kwargs)
         except (MisconfigurationException, ValueError, TypeError) as error:
             raise InputError(f"trainer: {' '.join(str(error).split())}") from error
+        if type(trainer.profiler) is PassThroughProfiler:
+            trainer.profiler = NoProfiler()
         if self.subcommand == "fit":
             for timer in [c for c in trainer.callbacks if isinstance(c, Timer)]:
                 preemption.take_over(timer)

@@ -176,7 +176,7 @@ class LanguageModel(L.LightningModule):
         A fused optimizer takes `found_inf` from the device: at 1 it leaves weights, moments and its step as they are.
         Replaces Lightning's own, which refuses a fused optimizer under mixed precision.
         """
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or math.inf)
+        norm = torch.nn.utils.clip_grad_norm_(self._trained, gradient_clip_val or math.inf)
         norm = norm.full_tensor() if isinstance(norm, DTensor) else norm  # collective: before any rank returns
         sums, self._step_sums, self._step_targets = self._step_sums, None, None
         masked, self._step_masked = self._step_masked, None
@@ -220,6 +220,7 @@ class LanguageModel(L.LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW with the schedule stepped after each optimizer step."""
         optimizer = build_optimizer(self.optimizer_config, self.decoder)
+        self._trained = list(self.parameters())  # finding them takes longer than a small model's norm
         # A plain function: LambdaLR would save a callable object's fields, and a resume would restore the old schedule.
         factor = self.learning_rate_factor
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(step))

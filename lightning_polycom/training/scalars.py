@@ -102,6 +102,7 @@ class MetricsFile(Logger):
     def __init__(self, folder: str | Path):
         super().__init__()
         self.path = Path(folder).absolute() / "metrics.jsonl"
+        self._has_folder = False
 
     @property
     def name(self) -> str:
@@ -123,7 +124,9 @@ class MetricsFile(Logger):
         values = {key: value if math.isfinite(value) else None for key, value in metrics.items() if key != "epoch"}
         if not values:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self._has_folder:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._has_folder = True
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
 

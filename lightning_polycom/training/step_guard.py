@@ -76,7 +76,7 @@ class StepGuard:
 
     def __init__(self, config: SkipStepsConfig):
         self.config = config
-        self._counters = torch.zeros(2, dtype=torch.int64)  # skipped in total, and in a row
+        self._total, self._in_a_row = torch.zeros(2, dtype=torch.int64).unbind()  # skipped
         # Loss and norm of the last applied steps, oldest first; NaN where there were none.
         self._window = None if config.sigma is None else torch.full((config.window, 2), math.nan)
         self._verdicts: deque[tuple[int, Tensor]] = deque(maxlen=MAX_VERDICTS)
@@ -87,10 +87,13 @@ class StepGuard:
         `loss` and `gradient_norm` are scalars of the whole step, the same on all ranks.
         """
         values = torch.stack([loss, gradient_norm]).detach().float()
-        reasons = torch.cat([~torch.isfinite(values), self._are_spikes(values)])
+        # Few operations: in every step, on a small model each of them can be seen.
+        reasons = (values - values) != 0  # of what is not finite this is not a number
+        if self._window is not None:
+            reasons = torch.cat([reasons, self._are_spikes(values)])
         is_skipped = reasons.any()
-        total, in_a_row = self._counters.to(values.device)
-        self._counters = torch.stack([total + is_skipped, (in_a_row + 1) * is_skipped])
+        self._total = self._total.to(values.device) + is_skipped
+        self._in_a_row = (self._in_a_row.to(values.device) + 1) * is_skipped
         if self._window is not None:
             longer = torch.cat([self._window[1:], values[None]])
             self._window = torch.where(is_skipped, self._window, longer)
@@ -105,20 +108,21 @@ class StepGuard:
             self._verdicts.clear()
             for step, (loss, norm, *reasons) in zip(steps, torch.stack(verdicts).tolist(), strict=True):
                 # A value that is not finite is no spike too.
-                why = [text for text, holds in zip(REASONS, reasons, strict=True) if holds]
+                why = [text for text, holds in zip(REASONS, reasons, strict=False) if holds]
                 if why:
                     new.append(SkippedStep(step, loss, norm, why[0]))
-        total, in_a_row = self._counters.tolist()
+        total, in_a_row = torch.stack([self._total, self._in_a_row]).tolist()
         return Skipped(total, in_a_row, new)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Counters and window, on the CPU; the verdicts are for the terminal only."""
-        state = {"counters": self._counters.cpu()}
+        state = {"counters": torch.stack([self._total, self._in_a_row]).cpu()}
         return state if self._window is None else {**state, "window": self._window.cpu()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Goes on from `state`: empty if it is of before steps were judged; of another window the newest steps."""
-        self._counters = state.get("counters", self._counters)
+        if "counters" in state:
+            self._total, self._in_a_row = state["counters"].unbind()
         if self._window is not None and "window" in state:
             self._window = torch.full((self.config.window, 2), math.nan)
             newest = state["window"][-self.config.window :]
@@ -126,8 +130,6 @@ class StepGuard:
 
     def _are_spikes(self, values: Tensor) -> Tensor:
         """(2,) bool: which of loss and norm lie above mean + sigma * standard deviation of the window."""
-        if self._window is None:
-            return torch.zeros_like(values, dtype=torch.bool)
         self._window = self._window.to(values.device)
         count = (~torch.isnan(self._window[:, 0])).sum()
         mean = self._window.nansum(0) / count
