@@ -40,10 +40,12 @@ def _rotated(x: Tensor, cosine: Tensor, sine: Tensor, back: bool = False) -> Ten
     """Eagerly on a CPU large inputs in parts that stay in a core's cache, without putting halves together."""
     rows = ELEMENTS_PER_CHUNK // max(1, x[:1].numel())
     if torch.compiler.is_compiling() or x.device.type != "cpu" or rows >= len(x):
-        wide = x.float()
+        # Cast to the dtype it has, torch 2.11 gives a compiled autograd function wrong gradients.
+        wide = x if x.dtype == torch.float32 else x.float()
         first, second = wide.chunk(2, dim=-1)
         turned = torch.cat([second, -first] if back else [-second, first], dim=-1)
-        return (wide * cosine + turned * sine).to(x.dtype)
+        y = wide * cosine + turned * sine
+        return y if x.dtype == y.dtype else y.to(x.dtype)
     y, half = torch.empty_like(x), x.shape[-1] // 2
     for part in slices(len(x), rows):
         tables = (table[part] if table.ndim == x.ndim and len(table) > 1 else table for table in (cosine, sine))

@@ -52,3 +52,16 @@ def test_bf16_rounds_value_and_gradient_once(parts, x):
     torch.testing.assert_close(found.double(), value, rtol=2**-8, atol=1e-6)
     gradient, expected = torch.autograd.grad(found, x, g)[0], torch.autograd.grad(value, exact, g.double())[0]
     torch.testing.assert_close(gradient.double(), expected, rtol=2**-8, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_in_a_compiled_graph_the_gradient_is_the_same(x, dtype):
+    table = rotary_table(torch.arange(5), 8, 10000.0)
+    x, g = x.to(dtype).requires_grad_(), torch.randn(5, 3, 5, 8).to(dtype)
+
+    def sine_of_rotated(x):  # an operation before and after, so that the function is in the midst of a graph
+        return rotate(x * 2, table).sin()
+
+    compiled = torch.compile(sine_of_rotated, backend="aot_eager", fullgraph=True)
+    found, expected = (torch.autograd.grad(f(x), x, g)[0] for f in (compiled, sine_of_rotated))
+    torch.testing.assert_close(found, expected)
