@@ -45,6 +45,7 @@ def logged(run: Path) -> dict[int, float | None]:
     return dict(found)
 
 
+@pytest.mark.slow
 def test_steps_are_counted_from_the_second_and_what_is_between_them_is_not(fit, polycom, powercap, tmp_path):
     # Validation after 4 and 8, the probe after 3 and 6; the wait for data before step 6 is training, and
     # takes the counter around its range between two logged steps.

@@ -4,7 +4,9 @@ import json
 import os
 import shutil
 import sys
+import time
 from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -90,7 +92,8 @@ def test_started_again_it_waits_for_the_jobs_it_had_submitted(cluster, start, tm
     def killed(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(slurm.time, "sleep", killed)
+    # Not time's own: a process that is waited for uses that one.
+    monkeypatch.setattr(slurm, "time", SimpleNamespace(sleep=killed, monotonic=time.monotonic))
     monkeypatch.setattr("submitit.core.core.PicklingExecutor._throttle", lambda _: None)
     with pytest.raises(KeyboardInterrupt):
         start()
