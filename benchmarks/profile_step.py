@@ -46,7 +46,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--top", type=int, default=15, help="operations, or kernels, to list")
     parser.add_argument("--output", help="a JSON file for the shares")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.steps < 1:
+        parser.error(f"--steps: found {options.steps}; give 1 or more")
+    return options
 
 
 def report(found: Profiled, options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from lightning_polycom.benchmarking.random_shards import write_random_shards
@@ -16,6 +17,7 @@ from lightning_polycom.data.datamodule import TokenDataModule
 from lightning_polycom.data.manifest import FILE_NAME
 from lightning_polycom.errors import InputError
 from lightning_polycom.training.module import LanguageModel
+from lightning_polycom.training.no_profiler import NoProfiler
 from lightning_polycom.training.schedules import ScheduleConfig
 
 MICRO_BATCHES = 2  # of a measured step at most: what a later one does is what the second one does
@@ -143,11 +145,15 @@ def quiet_trainer(options: dict[str, Any]) -> L.Trainer:
 
 
 def _quiet_options(options: dict[str, Any]) -> dict[str, Any]:
-    """On one device, without an end, validation, loggers, callbacks and files."""
+    """On one device, without an end, validation, loggers, callbacks and files, and without a cluster's other tasks."""
+    plugins = options.get("plugins") or []
+    plugins = list(plugins) if isinstance(plugins, list | tuple) else [plugins]
     return {
         **options,
         "devices": 1,
         "num_nodes": 1,
+        "strategy": "auto",
+        "plugins": [*(p for p in plugins if not isinstance(p, ClusterEnvironment)), LightningEnvironment()],
         "max_steps": -1,
         "max_epochs": -1,
         "max_time": None,
@@ -158,7 +164,7 @@ def _quiet_options(options: dict[str, Any]) -> dict[str, Any]:
         "logger": False,
         "callbacks": None,
         "enable_checkpointing": False,
-        "profiler": None,
+        "profiler": NoProfiler(),  # as `polycom fit`
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "default_root_dir": None,

@@ -18,7 +18,13 @@ from lightning_polycom.benchmarking.own_products import (
     products_of,
 )
 from lightning_polycom.benchmarking.run_options import PARTS, REPETITIONS, RunBenchmarkOptions
-from lightning_polycom.benchmarking.step_benchmark import MeasuredStep, OutOfMemory, measure_step, step_record
+from lightning_polycom.benchmarking.step_benchmark import (
+    MeasuredStep,
+    OutOfMemory,
+    is_out_of_memory,
+    measure_step,
+    step_record,
+)
 from lightning_polycom.benchmarking.stopwatch import Stopwatch
 
 # The process' peak memory is the step's only if the step comes first.
@@ -41,21 +47,30 @@ def bench_run(run: BenchedRun, options: RunBenchmarkOptions, progress: Callable[
     for part in ORDER:
         if part in options.chosen:
             progress(PARTS[part])
-            found[part] = _measured(part, run, trainer, stopwatch)
-    ceilings = found["ceilings"][0] if "ceilings" in found else None
+            found[part] = _measured_or_none(part, run, trainer, stopwatch)
+    ceilings = found["ceilings"][0] if found.get("ceilings") else None
     record = {"machine": machine, "run": run.record(), "repetitions": stopwatch.repetitions}
     for part in options.chosen:
         record[part] = _record(part, found, run, device, ceilings)
     return record
 
 
+def _measured_or_none(part: str, run: BenchedRun, trainer: L.Trainer, stopwatch: Stopwatch) -> Any:
+    """What `_measured` gives, or None if that takes more memory than there is."""
+    try:
+        return _measured(part, run, trainer, stopwatch)
+    except OutOfMemory:
+        return None
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            return None
+        raise
+
+
 def _measured(part: str, run: BenchedRun, trainer: L.Trainer, stopwatch: Stopwatch) -> Any:
     config, kind = run.model.decoder_config, product_kind(run.precision, stopwatch.device)
     if part == "step":
-        try:
-            return measure_step(run, trainer, stopwatch.repetitions)
-        except OutOfMemory:
-            return None
+        return measure_step(run, trainer, stopwatch.repetitions)
     if part == "data":
         return measure_data(run, trainer)
     if part == "evaluation":
@@ -71,8 +86,10 @@ def _measured(part: str, run: BenchedRun, trainer: L.Trainer, stopwatch: Stopwat
 
 def _record(part: str, found: dict[str, Any], run: BenchedRun, device: str, ceilings: Ceilings | None) -> dict:
     value, step = found[part], found.get("step")
+    if value is None:
+        return {"left_out": OUT_OF_MEMORY}
     if part == "step":
-        return {"left_out": OUT_OF_MEMORY} if value is None else step_record(run, value, device, ceilings)
+        return step_record(run, value, device, ceilings)
     if part == "data":
         return data_record(value, step)
     if part == "evaluation":

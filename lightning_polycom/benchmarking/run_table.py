@@ -7,6 +7,13 @@ from lightning_polycom.benchmarking.options import WAYS
 from lightning_polycom.benchmarking.table import UNSETTLED, UNSETTLED_NOTE
 
 NAME = 34  # characters of the first column
+TITLES = {
+    "ceilings": "Ceilings",
+    "activation": "Activation",
+    "step": "Training step",
+    "data": "Data",
+    "evaluation": "Evaluation",
+}
 AS_FAST = 1.2  # bf16 products at this many times fp32's are worth a word
 
 
@@ -20,7 +27,9 @@ def lines(record: dict[str, Any]) -> list[str]:
         ("data", _data),
         ("evaluation", _evaluation),
     ):
-        if part in record:
+        if "left_out" in record.get(part, ()):
+            found += ["", f"{TITLES[part]}: left out: {record[part]['left_out']}"]
+        elif part in record:
             found += ["", *part_lines(record[part], record)]
     return [*found, *_advice(record)]
 
@@ -80,8 +89,6 @@ def _activation(part: dict[str, Any], record: dict[str, Any]) -> list[str]:
 
 
 def _step(part: dict[str, Any], record: dict[str, Any]) -> list[str]:
-    if "left_out" in part:
-        return [f"Training step: left out: {part['left_out']}"]
     achieved = f"{speed(part['flops_per_second'])}, model FLOPs"
     found = [
         f"Training step, {part['seconds'] * 1e3:,.1f} ms: of the product's ceiling; the optimizer's of the copy's",
@@ -113,7 +120,7 @@ def _evaluation(part: dict[str, Any], record: dict[str, Any]) -> list[str]:
 def _advice(record: dict[str, Any]) -> list[str]:
     """Names bf16 to a run in fp32 whose machine multiplies bf16 faster."""
     part, instructions = record.get("ceilings"), record["machine"]["bf16_instructions"]
-    if part is None or part["kind"] == "bf16":
+    if part is None or "left_out" in part or part["kind"] == "bf16":
         return []
     times = part["product_flops_per_second"]["bf16"] / part["product_flops_per_second"][part["kind"]]
     if times < AS_FAST:

@@ -74,7 +74,9 @@ def measure_step(run: BenchedRun, trainer: L.Trainer, repetitions: int) -> Measu
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether torch could not allocate; on a CPU it says so in words only."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return any(words in str(error) for words in ("can't allocate memory", "CUDA error: out of memory"))
 
 
 def step_record(run: BenchedRun, step: MeasuredStep, device: str, ceilings: Ceilings | None) -> dict[str, Any]:

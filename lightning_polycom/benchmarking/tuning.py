@@ -94,7 +94,8 @@ class Tuner:
         Raises:
             InputError: it could not be made, for a reason that every candidate would have.
         """
-        options = self.own._replace(micro_batch_size=self.sizes[0]).options
+        size = self.own.micro_batch_size if self.own.micro_batch_size in self.sizes else self.sizes[0]
+        options = self.own._replace(micro_batch_size=size).options
         try:
             return bench_in_process("ceilings", [*self.of_fit, *options], self.options.repetitions, folder)
         except Failed as error:

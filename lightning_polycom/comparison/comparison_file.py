@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning_polycom.comparison.runs import FINISHED, Run, is_run_folder, read_run
+from lightning_polycom.comparison.runs import FINISHED, PENDING, Run, is_run_folder, read_run
 from lightning_polycom.errors import InputError
 from lightning_polycom.json_object import read_json_object
 
@@ -60,7 +60,10 @@ def _run(folder: Path, path: Path, entry: dict[str, Any], advice: str) -> Run:
     if run.seed != entry["seed"]:
         raise InputError(f"comparison: {path} has seed {entry['seed']} for {place}, whose config.yaml has {run.seed}")
     run = replace(run, arm=arm, learning_rate=run.learning_rate if rate is None else rate, marks=_error(entry))
-    return run if run.status != FINISHED else replace(run, status=entry["status"])
+    if run.status != FINISHED:
+        return run
+    # Ended, but stopped before it was held against the others; `polycom compare` does that when it goes on.
+    return replace(run, status="not checked" if entry["status"] == PENDING else entry["status"])
 
 
 def _error(entry: dict[str, Any]) -> tuple[str, ...]:

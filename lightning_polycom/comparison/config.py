@@ -46,7 +46,10 @@ class SlurmConfig:
     def __post_init__(self) -> None:
         if self.minutes < 2:
             raise InputError(f"slurm.minutes: found {self.minutes}; give 2 or more, since time for a save is taken off")
-        if min(self.nodes, self.cpus_per_task, self.memory_gb or 1) < 1 or self.gpus_per_node < 0:
+        if (
+            min(self.nodes, self.cpus_per_task, 1 if self.memory_gb is None else self.memory_gb) < 1
+            or self.gpus_per_node < 0
+        ):
             raise InputError("slurm: found a number of nodes, cores, GPUs or gigabytes below 1; only GPUs may be 0")
 
 

@@ -159,7 +159,8 @@ def _unrecorded_job(runs: PlannedRuns, entry: RunEntry) -> str | None:
     if states is None:
         raise InputError("launcher: squeue does not answer, so jobs could be submitted twice; try again later")
     there = [job for job, state in states.items() if not has_ended(state)]
-    return next((job for job in there if DelayedSubmission.load(submitted[job]).function.run == entry.run), None)
+    functions = ((job, DelayedSubmission.load(submitted[job]).function) for job in there)
+    return next((job for job, function in functions if getattr(function, "run", None) == entry.run), None)
 
 
 def _start(executor: Any, runs: PlannedRuns, entry: RunEntry) -> Any:

@@ -87,6 +87,33 @@ def test_a_step_without_memory_leaves_the_rest(polycom, tiny_config, tmp_path, s
     assert "Training step: left out: out of memory" in out
 
 
+def test_a_sharded_run_is_measured_on_one_device_also_in_a_job_of_many_tasks(
+    polycom, tiny_config, tmp_path, small, monkeypatch
+):
+    for name, value in (("SLURM_NTASKS", "8"), ("SLURM_JOB_NAME", "train"), ("SLURM_PROCID", "0")):
+        monkeypatch.setenv(name, value)
+    strategy = (
+        '{"class_path": "lightning_polycom.training.fsdp_strategy.FSDP2Strategy", "init_args": {"replicate_size": 2}}'
+    )
+    record, _ = bench(
+        polycom, tiny_config, tmp_path / "bench.json", "--parts", "step", "--trainer.strategy", strategy,
+        "--trainer.devices", 4, "--data.micro_batch_size", 1,
+    )  # fmt: skip
+    assert record["step"]["tokens_per_second"] > 0 and record["step"]["share"] is None
+
+
+def test_any_part_without_memory_leaves_the_rest(polycom, tiny_config, tmp_path, small, monkeypatch):
+    from lightning_polycom.benchmarking import run_benchmark
+
+    def without_memory(_):
+        raise RuntimeError("can't allocate memory: you tried to allocate 1 bytes")
+
+    monkeypatch.setattr(run_benchmark, "measure_ceilings", without_memory)
+    record, out = bench(polycom, tiny_config, tmp_path / "bench.json", "--parts", "ceilings", "step")
+    assert "left_out" in record["ceilings"] and record["step"]["share"] is None
+    assert "Ceilings: left out: out of memory" in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -67,11 +67,14 @@ def _share_of_peak(found: Measured, name: str, tokens_per_second: float) -> Iter
 
     shape = case.training_shape
     config = shape.decoder_config(case.activation)
-    share = tokens_per_second * config.flops_per_token(shape.sequence) / GPU_PEAK
+    share = ""
+    if "bf16" in case.precision:
+        achieved = tokens_per_second * config.flops_per_token(shape.sequence)
+        share = f"{achieved / GPU_PEAK:.1%} of {GPU_PEAK / 1e12:.0f} TFLOP/s; "
     weights = 4 * config.num_parameters
     memory = (found.peak_bytes(name) + weights) / 2**30
     estimate = count_step_memory(config, StepShape(shape.batch, shape.sequence, precision=case.precision)).peak / 2**30
-    yield f"  {'':<14}{share:.1%} of {GPU_PEAK / 1e12:.0f} TFLOP/s; {memory:.1f} GiB, the dry run says {estimate:.1f}"
+    yield f"  {'':<14}{share}{memory:.1f} GiB, the dry run says {estimate:.1f}"
 
 
 def _text(ratio: Ratio) -> str:

@@ -103,5 +103,5 @@ def _order(names: list[str], number: int) -> Iterator[str]:
 
 
 def _ratio(values: list[float]) -> Ratio:
-    low, middle, high = quantiles(values, n=4) if len(values) > 1 else values * 3
+    low, middle, high = quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
     return Ratio(middle, low, high)

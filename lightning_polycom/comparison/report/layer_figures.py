@@ -157,7 +157,7 @@ def _quantile_picture(index: int, result: Result, place: str, entries: list[Laye
     axes.set(xlabel="layer", ylabel=f"quantiles{_of_place(place)}")
     axes.xaxis.get_major_locator().set_params(integer=True)
     add_legend(figure, axes)
-    caption = f"{result.name}: quantiles{_of_place(place)} by layer{_over_seeds(len(result.runs))}. The y axis is "
+    caption = f"{result.name}: quantiles{_of_place(place)} by layer{_over_seeds(entries[0].count)}. The y axis is "
     caption += "linear below 1 in magnitude and logarithmic beyond."
     return Picture(f"quantiles-{index}-{slug(result.name)}-{slug(place)}", STATISTICS, caption, figure)
 

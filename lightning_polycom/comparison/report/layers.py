@@ -16,6 +16,7 @@ class Layers(NamedTuple):
     quantity: str
     mean: np.ndarray
     spread: np.ndarray | None
+    count: int  # seeds
 
 
 def per_layer(results: list[Result], values: Callable[[Run], Mapping[str, np.ndarray]]) -> list[Layers]:
@@ -29,7 +30,7 @@ def per_layer(results: list[Result], values: Callable[[Run], Mapping[str, np.nda
         for quantity, rows in by_quantity.items():
             rows = [row for row in rows if len(row) == len(rows[0])]
             spread = np.std(rows, axis=0, ddof=1) if len(rows) > 1 else None
-            found.append(Layers(index, quantity, np.mean(rows, axis=0), spread))
+            found.append(Layers(index, quantity, np.mean(rows, axis=0), spread, len(rows)))
     return found
 
 
