@@ -55,6 +55,15 @@ def open_and_read(folder: Path) -> dict[str, float]:
     return {"tokens": shards.num_tokens, "open": opened, "first_batch": total, "mib": peak}
 
 
+def open_in_process(num_shards: int) -> dict[str, float]:
+    """What `open_and_read` finds of a new corpus of this size, in a process of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "corpus"
+        write_sparse_corpus(folder, num_shards)
+        command = [sys.executable, __file__, "--open", str(folder)]
+        return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
 def main() -> None:
     """Writes a corpus of each size, opens it in another process, and prints a line for it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -66,11 +75,7 @@ def main() -> None:
         return
     print(f"{'shards':>8}{'tokens':>10}{'open':>10}{'first batch':>14}{'memory':>12}")
     for num_shards in arguments.shards:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name) / "corpus"
-            write_sparse_corpus(folder, num_shards)
-            command = [sys.executable, __file__, "--open", str(folder)]
-            found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        found = open_in_process(num_shards)
         print(
             f"{num_shards:>8,}{found['tokens']:>10.0e}{found['open']:>8.3f} s{found['first_batch']:>12.3f} s"
             f"{found['mib']:>8.1f} MiB",

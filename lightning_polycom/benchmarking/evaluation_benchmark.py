@@ -54,7 +54,7 @@ def measure_evaluation(
     device, precision = stopwatch.device, evaluation_precision(precision)
     decoder = Decoder(config).to(device)
     initialize(decoder, 0)
-    requests = _requests(config, questions or QUESTIONS[device])
+    requests = random_requests(config, questions or QUESTIONS[device])
     asked = sum(len(context) + len(answer) for _, context, answer in requests)
     lm = DecoderLM(decoder, SimpleNamespace(eos_token_id=0), BATCH_TOKENS, precision)
     computed = _computed_tokens(decoder, lm, requests)
@@ -64,7 +64,7 @@ def measure_evaluation(
     return MeasuredEvaluation(asked / seconds, computed / seconds, alone)
 
 
-def _requests(config: DecoderConfig, questions: int) -> list[tuple[Any, list[int], list[int]]]:
+def random_requests(config: DecoderConfig, questions: int) -> list[tuple[Any, list[int], list[int]]]:
     """Text (of no use here), context and answer of each request, as lm-eval's own models get them."""
     generator = torch.Generator().manual_seed(0)
     answer = max(1, min(ANSWER, config.max_sequence_length // 4))

@@ -24,7 +24,7 @@ def test_contenders_have_the_same_parameters_and_the_loss_of_a_fresh_decoder(con
     model, loss = build(case)
     config = case.training_shape.decoder_config("swiglu")
     assert sum(p.numel() for p in model.parameters()) == config.num_parameters
-    step = bare_loop.training_step(case, model, loss)
+    step = bare_loop.training_step(case.precision, model, loss)
     first = step(IDS, IDS + 1).item()
     assert first == pytest.approx(math.log(config.vocab_size), abs=0.3)
     assert step(IDS, IDS + 1).item() < first

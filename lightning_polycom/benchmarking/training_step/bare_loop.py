@@ -23,7 +23,7 @@ def run_bare_loop(case: Case, folder: Path, meter: Meter) -> None:
     """Trains for as many steps as the meter is asked for, until that is none."""
     model, loss = build(case)
     batches = cycle(first_batches(case, folder, meter.device))
-    step = training_step(case, model.to(meter.device), loss)
+    step = training_step(case.precision, model.to(meter.device), loss)
     while steps := meter.wait():
         for input_ids, labels in islice(batches, steps):
             last = step(input_ids, labels)
@@ -31,12 +31,12 @@ def run_bare_loop(case: Case, folder: Path, meter: Meter) -> None:
 
 
 def training_step(
-    case: Case, model: torch.nn.Module, loss: Callable[[Tensor, Tensor], Tensor]
+    precision: str, model: torch.nn.Module, loss: Callable[[Tensor, Tensor], Tensor]
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """One optimizer step on (batch, sequence) ids and labels -> the detached loss; settings as those of `fit`."""
     optimizer = build_optimizer(OptimizerConfig(), model)
     device = next(model.parameters()).device.type
-    autocast = case.precision == "bf16-mixed"
+    autocast = precision == "bf16-mixed"
     parameters = list(model.parameters())
 
     def step(input_ids: Tensor, labels: Tensor) -> Tensor:

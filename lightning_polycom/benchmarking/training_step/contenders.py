@@ -63,7 +63,7 @@ def build(case: Case) -> tuple[nn.Module, Loss]:
     shape, config = case.training_shape, case.training_shape.decoder_config(case.activation)
     torch.manual_seed(SEED)
     if case.contender == "bare":
-        return _ours(config, case.compiled)
+        return our_decoder(config, case.compiled)
     made = {"transformers": _transformers, "litgpt": _litgpt, "plain": _plain}[case.contender]
     model, loss = made(config, shape)
     # In place: the parameters keep their names, and what is compiled is what is called.
@@ -72,7 +72,8 @@ def build(case: Case) -> tuple[nn.Module, Loss]:
     return model, loss
 
 
-def _ours(config: DecoderConfig, compiled: bool) -> tuple[nn.Module, Loss]:
+def our_decoder(config: DecoderConfig, compiled: bool) -> tuple[nn.Module, Loss]:
+    """A new decoder on the CPU, and its mean loss of (batch, sequence) ids and labels; compiled block by block."""
     decoder = Decoder(config)
     initialize(decoder, SEED)
     if compiled:
