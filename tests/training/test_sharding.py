@@ -36,7 +36,7 @@ def test_sharded_training_equals_training_whole(tmp_path, world_size):
         assert len(rank) > 20
         for name, found in rank.items():
             assert found["same_start"] and found["names"] and found["kinds"] == ["DTensor"], name
-            bounds = {"losses": 4e-6, "norms": 2e-4, "gradients": 2e-5, "weights": 1e-2, "coefficients": 1e-3}
+            bounds = {"losses": 4e-6, "norms": 2e-4, "gradients": 2e-5, "weights": 1e-2, "coefficients": 2e-4}
             if "bf16" in name:  # what is summed in bf16 differs with the batch
                 bounds = {"losses": 5e-3, "norms": 5e-2, "gradients": 0.2}
                 if "mixture" in name:  # and a token near the border may go to another expert
