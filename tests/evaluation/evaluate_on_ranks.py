@@ -78,6 +78,7 @@ def main() -> None:
         "different": different_requests(DecoderLM(decoder, ByteTokenizer()), rank),
     }
     (folder / f"{rank}.json").write_text(json.dumps(values))
+    torch.distributed.barrier()  # a rank that ends while the other still talks to it brings that one down
     torch.distributed.destroy_process_group()
 
 
