@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lightning_polycom.benchmarking.machine import processor_name
 from lightning_polycom.model.linear_cross_entropy import chunked_linear_cross_entropy
 from lightning_polycom.model.loss import LossSums, next_token_loss
 from lightning_polycom.training.live_bytes import peak_bytes
+from lightning_polycom.training.processor import processor_name
 
 SHAPES = ("4096x384x4096", "2048x512x32000", "2048x2048x50304")
 MAX_SHARE, MAX_TIME = 1 / 8, 1.15

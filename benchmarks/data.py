@@ -31,10 +31,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from lightning_polycom.benchmarking.machine import processor_name
 from lightning_polycom.benchmarking.random_shards import write_random_shards
 from lightning_polycom.data import SampleOrder, open_shards
 from lightning_polycom.data.batches import BatchPlan, TrainingStream
+from lightning_polycom.training.processor import processor_name
 
 SEQUENCE, BATCH, VOCABULARY = 4096, 8, 50_304
 LITDATA_CHUNK, LITDATA_PIECE = 4096, 256  # in blocks of SEQUENCE + 1

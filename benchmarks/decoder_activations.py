@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from lightning_polycom.activations import ActivationConfig
-from lightning_polycom.benchmarking.machine import processor_name
 from lightning_polycom.model import Decoder, DecoderConfig
 from lightning_polycom.model.initialization import initialize
 from lightning_polycom.model.linear_cross_entropy import read_loss
 from lightning_polycom.training.compilation import compile_blocks
 from lightning_polycom.training.optimizers import OptimizerConfig, build_optimizer
+from lightning_polycom.training.processor import processor_name
 
 ARMS = ("relu", "gelu", "swiglu", "polyrelu", "polynorm", "authors")
 NAMES = {"authors": "lightning_polycom.benchmarking.authors_formula.AuthorsPolyNorm"}

@@ -25,13 +25,13 @@ import torch
 from torch import Tensor
 
 from lightning_polycom.activations import ActivationConfig
-from lightning_polycom.benchmarking.machine import processor_name
 from lightning_polycom.data.documents import document_positions
 from lightning_polycom.model import Decoder, DecoderConfig
 from lightning_polycom.model.document_attention import segments
 from lightning_polycom.model.initialization import initialize
 from lightning_polycom.model.linear_cross_entropy import read_loss
 from lightning_polycom.training.compilation import compile_blocks
+from lightning_polycom.training.processor import processor_name
 
 VOCABULARY, BATCHES = 4096, 4
 ARMS = ("together", "apart", "dense mask")

@@ -30,9 +30,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from transformers_twin import hf_backend, swiglu_decoder
 
-from lightning_polycom.benchmarking.machine import processor_name
 from lightning_polycom.data.tokenizer import Tokenizer
 from lightning_polycom.evaluation import DecoderLM, LoadedTasks, load_tasks, run_evaluation
+from lightning_polycom.training.processor import processor_name
 
 SUBJECTS = ("anatomy", "computer_security", "machine_learning", "marketing")
 LIMITS = {"mmlu": 20, "wikitext": 3, "nq_open": 20, "sciq": 20, "boolq": 30}  # documents, of each subject for mmlu

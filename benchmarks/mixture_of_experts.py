@@ -25,7 +25,6 @@ import torch
 from torch import Tensor, nn
 
 from lightning_polycom.activations import ActivationConfig
-from lightning_polycom.benchmarking.machine import processor_name
 from lightning_polycom.model import Decoder, DecoderConfig
 from lightning_polycom.model.initialization import initialize
 from lightning_polycom.model.linear_cross_entropy import read_loss
@@ -33,6 +32,7 @@ from lightning_polycom.model.mixture_of_experts import MixtureOfExpertsConfig
 from lightning_polycom.training.balancing import BalancingConfig, StepRouting
 from lightning_polycom.training.compilation import compile_blocks
 from lightning_polycom.training.optimizers import OptimizerConfig, build_optimizer
+from lightning_polycom.training.processor import processor_name
 
 WAYS = ("swiglu", "polynorm", "dense", "olmoe eager", "olmoe grouped")
 TARGET = 3.0  # times the speed of transformers' loop over experts

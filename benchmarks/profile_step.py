@@ -23,12 +23,13 @@ from pathlib import Path
 import torch
 
 from lightning_polycom.atomic import write_json
-from lightning_polycom.benchmarking.machine import machine_record, processor_name
+from lightning_polycom.benchmarking.machine import machine_record
 from lightning_polycom.benchmarking.step_profile.profiled_fit import Profiled, profiled_fit
 from lightning_polycom.benchmarking.step_profile.shares import costliest, device_shares, host_shares
 from lightning_polycom.benchmarking.training_step.contenders import ARMS, Case
 from lightning_polycom.benchmarking.training_step.corpus import prepare_corpus
 from lightning_polycom.benchmarking.training_step.shapes import SHAPES
+from lightning_polycom.training.processor import processor_name
 
 
 def parse() -> argparse.Namespace:

@@ -31,12 +31,13 @@ from pathlib import Path
 import torch
 
 from lightning_polycom.atomic import write_json
-from lightning_polycom.benchmarking.machine import machine_record, processor_name
+from lightning_polycom.benchmarking.machine import machine_record
 from lightning_polycom.benchmarking.training_step.contenders import ARMS, CONTENDERS, Case
 from lightning_polycom.benchmarking.training_step.corpus import prepare_corpus
 from lightning_polycom.benchmarking.training_step.report import arm_lines, contender_lines, legend
 from lightning_polycom.benchmarking.training_step.shapes import SHAPES
 from lightning_polycom.benchmarking.training_step.side_by_side import measure
+from lightning_polycom.training.processor import processor_name
 
 DENSE_PEERS = ("transformers", "litgpt", "plain")
 

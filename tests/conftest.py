@@ -82,7 +82,13 @@ def tiny_config(tmp_path: Path, prepared: Path) -> Path:
             "micro_batch_size": 4,
             "max_validation_tokens": 1024,
         },
-        "trainer": {"accelerator": "cpu", "max_steps": 8, "val_check_interval": 4, "log_every_n_steps": 2},
+        "trainer": {
+            "accelerator": "cpu",
+            "precision": "32-true",
+            "max_steps": 8,
+            "val_check_interval": 4,
+            "log_every_n_steps": 2,
+        },
         "checkpoint": {"every_n_steps": 4},
     }
     path = tmp_path / "tiny.yaml"

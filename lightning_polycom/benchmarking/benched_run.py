@@ -53,7 +53,7 @@ class BenchedRun:
     @property
     def precision(self) -> str:
         """The Trainer's."""
-        return str(self.trainer_options["precision"] or "32-true")
+        return str(self.trainer_options["precision"])
 
     def data(self) -> TokenDataModule:
         """A new DataModule."""

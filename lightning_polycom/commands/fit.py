@@ -44,10 +44,11 @@ from lightning_polycom.checkpoints.single_file import CheckpointFiles
 from lightning_polycom.commands.parsing import PARSER_MODE, empty_sections, known_keys, one_line_error
 from lightning_polycom.data.datamodule import TokenDataModule
 from lightning_polycom.errors import InputError
+from lightning_polycom.training.default_precision import default_precision
 from lightning_polycom.training.dry_run import print_plan
 from lightning_polycom.training.module import LanguageModel
 from lightning_polycom.training.no_profiler import NoProfiler
-from lightning_polycom.training.run_folder import RunConfig, find_run, resolve_run_folder
+from lightning_polycom.training.run_folder import RunConfig, find_run, read_record, resolve_run_folder
 from lightning_polycom.training.scalars import EventFiles, MetricsFile
 
 TRAINER_DEFAULTS = {
@@ -129,6 +130,7 @@ class PolycomCLI(LightningCLI):
         else:
             self.checkpoint = locate_checkpoint(settings.ckpt_path) if settings.ckpt_path else None
         self.checkpoint_step = read_for_resume(self.checkpoint) if self.checkpoint else 0
+        _say(choose_precision(settings.trainer, self.checkpoint))
 
     def refuse_mistakes(self, subcommand: str, settings: Namespace, files: list[str]) -> None:
         """Refuses what the parser lets pass in settings that were read from `files`."""
@@ -235,6 +237,20 @@ class PolycomCLI(LightningCLI):
         return True
 
 
+def choose_precision(trainer: Namespace, checkpoint: Path | None = None) -> str:
+    """Fills in a precision where the settings name none; returns a line that says which and why, or nothing.
+
+    A run goes on in the precision of its checkpoint, on whatever machine.
+    """
+    if trainer.precision is not None or trainer.plugins:  # a plugin may be a precision
+        return ""
+    if checkpoint is None:
+        trainer.precision, reason = default_precision(trainer.accelerator)
+    else:
+        trainer.precision, reason = read_record(run_folder_of(checkpoint))["precision"], "as in the checkpoint's run"
+    return f"precision: {trainer.precision}, {reason}; trainer.precision chooses another"
+
+
 def _refuse_owned(trainer: Namespace) -> None:
     """Refuses settings of the trainer that others determine, instead of replacing them in silence."""
     owners = {
@@ -262,7 +278,7 @@ def main() -> None:
 
 def _say(line: str) -> None:
     """Prints on one process of a node; the others find the same."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if line and os.environ.get("LOCAL_RANK", "0") == "0":
         print(line)
 
 

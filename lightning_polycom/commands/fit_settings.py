@@ -8,7 +8,7 @@ import yaml
 from jsonargparse import Namespace
 from omegaconf.errors import OmegaConfBaseException
 
-from lightning_polycom.commands.fit import Parser, PolycomCLI, config_files
+from lightning_polycom.commands.fit import Parser, PolycomCLI, choose_precision, config_files
 from lightning_polycom.commands.parsing import one_line
 from lightning_polycom.data.datamodule import TokenDataModule
 from lightning_polycom.errors import InputError
@@ -97,6 +97,7 @@ class FitReader(PolycomCLI):
             raise InputError(f"{str(error).splitlines()[0]}; correct the ${{...}} reference") from error
 
     def _made(self, config: Namespace) -> FitSettings:
+        choose_precision(config.fit.trainer)
         made = self.parser.instantiate_classes(config).fit
         return FitSettings(config.fit.as_dict(), made.model, made.data, vars(made.trainer))
 

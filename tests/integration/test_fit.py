@@ -133,6 +133,19 @@ def test_bf16_mixed_trains(polycom, tiny_config, tmp_path):
     assert all(w.dtype == torch.float32 for w in weights(tmp_path / "runs/tiny/version_0", 8).values())
 
 
+def test_a_run_without_a_precision_gets_the_machines_and_keeps_it(polycom, tiny_config, tmp_path, monkeypatch):
+    options = ("fit", "--config", tiny_config, "--trainer.precision=null")
+    run = tmp_path / "runs" / "tiny" / "version_0"
+    for machine, steps, extra in (("bf16-mixed", 4, ()), ("32-true", 6, ("--ckpt_path", run))):
+        monkeypatch.setattr("lightning_polycom.commands.fit.default_precision", lambda _, m=machine: (m, "so it is"))
+        outcome = polycom(*options, f"--trainer.max_steps={steps}", *extra)
+        assert outcome.code == 0, outcome.err
+        reason = "as in the checkpoint's run" if extra else "so it is"
+        assert f"precision: bf16-mixed, {reason}; trainer.precision chooses another" in outcome.out
+        assert json.loads((run / "run.json").read_text())["precision"] == "bf16-mixed"
+        assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["precision"] == "bf16-mixed"
+
+
 def test_training_length_in_tokens(polycom, tiny_config, tmp_path):
     outcome = polycom("fit", "--config", tiny_config, "--trainer.max_steps", -1, "--data.max_tokens", 6 * 4 * 64 - 5)
     assert outcome.code == 0, outcome.err
