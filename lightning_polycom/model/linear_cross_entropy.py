@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from lightning_polycom.activations.kernels.chunks import slices
 from lightning_polycom.model.loss import IGNORE_INDEX, LossSums, next_token_loss
 
-WHOLE_LOGITS_BYTES = 2**26
+WHOLE_LOGITS_BYTES = 2**24
 CHUNK_SHARE = 8  # a chunk and what is computed beside it take at most one in so many bytes of the logits
 MAX_CHUNK_BYTES = 2**27
 # Of what is computed in fp32 at once. On a CPU it stays in a core's cache; on a GPU it has to be worth its launches.
