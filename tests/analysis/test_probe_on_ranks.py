@@ -33,6 +33,7 @@ def ranks(tmp_path_factory) -> list[dict]:
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.slow
 def test_two_ranks_find_what_one_does_and_train_as_without(ranks, name):
     activation, sparse, precision = CASES[name]
     assert len(windows()) % 2 == 1

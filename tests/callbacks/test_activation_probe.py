@@ -90,8 +90,11 @@ def test_no_validation_text_is_one_line_before_training(polycom, tiny_config, pr
     assert not (tmp_path / "runs").exists()
 
 
+DDP = pytest.param(("--trainer.strategy", "ddp"), marks=pytest.mark.long)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", [("--trainer.strategy", "ddp"), ("--config", "configs/trainer/fsdp.yaml")])
+@pytest.mark.parametrize("strategy", [DDP, ("--config", "configs/trainer/fsdp.yaml")])
 def test_on_two_processes(tiny_config, tmp_path, strategy):
     for version, options in (("without", ()), ("with", PROBE)):
         command = [

@@ -96,7 +96,7 @@ def test_a_run_without_meters_logs_nothing_and_neither_does_its_continuation(fit
     assert fit("bare", powercap, "--ckpt_path", tmp_path / "runs/tiny/bare") == {}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_ranks_of_one_machine_share_its_meter_and_machines_are_added_up(tiny_config, tmp_path, prepared):
     for name in ("shared-0", "own-0", "own-1", "half-0"):
         make_zone(tmp_path / name, "intel-rapl:0", "package-0", 49_000_000)

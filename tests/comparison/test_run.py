@@ -61,6 +61,7 @@ def test_two_arms_and_two_seeds_and_nothing_again(polycom, comparison, tmp_path,
     assert "by its finished runs" in polycom("compare", comparison(seeds=[1, 2, 3]), "--dry_run").out
 
 
+@pytest.mark.slow
 def test_a_failed_arm_is_reported_and_the_others_go_on(polycom, comparison, tmp_path, runs_in_this_process):
     arms = {
         "relu": {"model.decoder.activation.name": "relu"},

@@ -33,6 +33,7 @@ def offline(shared, tmp_path):
     return str(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_nine_tasks_run_offline_and_average_as_the_paper_does(shared, offline, task_folder):
     settings = suite("moe_nine", task_folder)
     tokenizer = SharedTokenizer(shared)

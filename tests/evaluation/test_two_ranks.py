@@ -43,6 +43,7 @@ def close(left: dict, right: dict) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_two_ranks_give_the_results_of_one_with_equal_numbers_of_forward_passes(data_folder, task_folder):
     alone = evaluate(TinyDecoder(257, 48), data_folder.parent, str(task_folder))
     ranks = run(2, data_folder.parent, task_folder)

@@ -124,6 +124,7 @@ def test_a_run_without_a_compiler_is_refused_before_anything_is_written(polycom,
 
 
 @builds_code
+@pytest.mark.slow
 def test_a_resumed_compiled_run_ends_with_the_same_bits(polycom, tiny_config, tmp_path):
     assert polycom("fit", "--config", tiny_config, *COMPILED).code == 0
     assert polycom("fit", "--config", tiny_config, *COMPILED, "--run.version", "stopped").code == 0

@@ -36,6 +36,7 @@ def checkpoint_file(run: Path, step: int) -> dict:
     return torch.load(run / f"checkpoints/step-{step:08d}.ckpt", weights_only=True)
 
 
+@pytest.mark.slow
 def test_two_processes_then_one_and_the_other_commands(polycom, tiny_config, tmp_path):
     """2 sharded processes -> 1 plain process, against 1 plain process from the start."""
     runs = tmp_path / "runs/tiny"
@@ -103,7 +104,7 @@ def test_a_file_is_continued_sharded_and_an_incomplete_folder_is_skipped(polycom
     assert list(values(runs / "two", "train/loss").values()) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_one_four_and_replicas(polycom, tiny_config, tmp_path):
     runs = tmp_path / "runs/tiny"
     assert polycom("fit", "--config", tiny_config, "--run.version", "one", *CONSTANT).code == 0

@@ -117,7 +117,7 @@ def test_a_resumed_run_does_not_read_them_again(polycom, config, llama, tmp_path
     assert json.loads((stopped / "run.json").read_text())["initial_weights"] == str(folder)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_sharded_processes_equal_one(polycom, config, llama, tmp_path):
     folder, runs = llama[0], tmp_path / "runs/tiny"
     given = ("--model.initial_weights", folder)

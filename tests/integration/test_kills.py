@@ -106,6 +106,7 @@ def test_a_killed_run_on_one_then_two_processes(polycom, config, tmp_path):
     check(polycom, config, tmp_path, starts)
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_saving_ends_with_the_same_bits(polycom, config, tmp_path):
     starts = [Start(1, 4, "6:save"), Start(1, 4, None)]
     straight, killed = check(polycom, config, tmp_path, starts)

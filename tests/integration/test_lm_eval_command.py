@@ -16,6 +16,7 @@ def lm_eval(*arguments, folder):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=dict(os.environ), check=False)
 
 
+@pytest.mark.slow
 def test_it_gives_the_numbers_of_evaluate(polycom, tiny_config, prepared, tmp_path):
     assert polycom("fit", "--config", tiny_config).code == 0
     run = tmp_path / "runs/tiny/version_0"
@@ -45,7 +46,9 @@ def test_it_gives_the_numbers_of_evaluate(polycom, tiny_config, prepared, tmp_pa
     ("arguments", "message"),
     [
         (["--model_args", "checkpoint=nowhere"], "nowhere"),
-        (["--model_args", "checkpoint=nowhere", "--batch_size", "8"], "batch_tokens"),
+        pytest.param(
+            ["--model_args", "checkpoint=nowhere", "--batch_size", "8"], "batch_tokens", marks=pytest.mark.long
+        ),
     ],
 )
 @pytest.mark.slow

@@ -50,6 +50,7 @@ def every_tool(shared, tmp_path) -> Path:
 SMALL = ("--model.decoder.vocab_size", 50_280, "--trainer.max_steps", 4, "--data.max_validation_tokens", 256)
 
 
+@pytest.mark.slow
 def test_every_tools_shards_train_validate_evaluate_and_generate(polycom, tiny_config, every_tool, tmp_path, shared):
     weights = '{"dolma": 3, "megatron": 1, "llmc": 2, "nanogpt": 1, "litdata": 1}'
     settings = (*SMALL, "--data.mixture", weights, "--data.separate_documents", "true")

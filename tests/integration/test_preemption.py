@@ -47,6 +47,7 @@ def wait_for_steps(run: Path, process: subprocess.Popen) -> None:
         pytest.param(SHARDED, signal.SIGUSR1, marks=pytest.mark.long),
     ],
 )
+@pytest.mark.slow
 def test_a_run_whose_time_is_up_saves_and_goes_on(polycom, tiny_config, tmp_path, options, reason):
     run = tmp_path / "runs/tiny/x"
     long = ("--trainer.max_steps", STEPS, "--checkpoint.every_n_steps", STEPS, "--trainer.val_check_interval", STEPS)
@@ -74,6 +75,7 @@ def test_a_run_whose_time_is_up_saves_and_goes_on(polycom, tiny_config, tmp_path
 
 @pytest.mark.parametrize("asynchronous", [True, pytest.param(False, marks=pytest.mark.long)])
 @pytest.mark.parametrize("options", [(), *(pytest.param(way, marks=pytest.mark.long) for way in (SHARDED, DDP))])
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_previous_checkpoint_and_one_line(tiny_config, tmp_path, options, asynchronous):
     values = yaml.safe_load(tiny_config.read_text())
     values["trainer"]["max_steps"] = 4

@@ -20,6 +20,7 @@ def final(run: Path) -> dict:
 
 
 @pytest.mark.parametrize("way", ["fsdp", pytest.param("ddp", marks=pytest.mark.long)])
+@pytest.mark.slow
 def test_a_signal_to_the_second_process_and_then_the_time(tiny_config, tmp_path, way):
     values = yaml.safe_load(tiny_config.read_text())
     values["trainer"] |= {"max_steps": STEPS, "val_check_interval": STEPS}

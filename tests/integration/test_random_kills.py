@@ -73,7 +73,7 @@ def check(config: Path, tmp_path: Path, devices: int, steps: int, moments: list[
 @pytest.mark.parametrize(
     ("devices", "steps", "moments", "asynchronous"),
     [
-        (1, 30, ["slow:0.3", "save:0", "0.02"], True),
+        pytest.param(1, 30, ["slow:0.3", "save:0", "0.02"], True, marks=pytest.mark.long),
         pytest.param(1, 30, ["save:0", "0.02"], False, marks=pytest.mark.long),
         pytest.param(2, 12, ["slow:0.3", "save:0.004"], True, marks=pytest.mark.long),
         pytest.param(2, 12, ["save:0.004"], False, marks=pytest.mark.long),

@@ -62,6 +62,7 @@ def little(arguments: list[str]) -> list[str]:
     return [*arguments, *extra, "--data.prepare.vocab_size", "500"]
 
 
+@pytest.mark.slow
 def test_the_first_run_and_what_follows_it(polycom, monkeypatch, workspace):
     first, *others = commands("fit")
     assert first == ["fit", "--config", "configs/quickstart.yaml"]

@@ -125,7 +125,7 @@ def test_losses_do_not_depend_on_the_micro_batch(fit, z_loss):
         assert split_z == pytest.approx(z, rel=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_equal_one(fit, config, tmp_path):
     one = fit("one", *APART)
     command = [sys.executable, "-m", "lightning_polycom", "fit", "--config", config, "--run.version", "two"]

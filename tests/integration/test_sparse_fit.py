@@ -86,6 +86,7 @@ def fit(config: Path, version: str, *options: str) -> None:
 
 
 @pytest.mark.parametrize("strategy", [pytest.param("ddp", marks=pytest.mark.long), "configs/trainer/fsdp.yaml"])
+@pytest.mark.slow
 def test_two_processes_equal_one(sparse_config, tmp_path, polycom, strategy):
     assert polycom("fit", "--config", sparse_config, "--run.version", "one").code == 0
     by_file = strategy.endswith(".yaml")

@@ -185,6 +185,7 @@ def test_unknown_commands_and_options(polycom):
     refused(polycom("prepare", "--output", "/proc/nowhere"), "/proc")
 
 
+@pytest.mark.slow
 def test_evaluate_and_generate_refuse_bad_values(polycom, tiny_config, tmp_path):
     assert polycom("fit", "--config", tiny_config, "--trainer.max_steps", 4).code == 0
     run = tmp_path / "runs/tiny/version_0"

@@ -93,6 +93,7 @@ def test_nothing_is_traced_for_batches_of_other_shapes_than_trainings():
     assert backend.graphs == 2  # the count does see what would have been traced
 
 
+@pytest.mark.slow
 def test_more_runs_in_one_process_than_torch_compiles_of_a_function():
     for num_layers in range(1, torch._dynamo.config.recompile_limit + 3):
         model, backend = decoder("relu" if num_layers % 2 else "gelu", num_layers), CountingBackend()

@@ -66,6 +66,7 @@ def test_flexs_blocks_are_inputs_of_one_graph(monkeypatch):
 
 
 @builds_code
+@pytest.mark.slow
 def test_built_code_gives_the_eager_gradients():
     eager, model = decoder(num_key_value_heads=1), decoder(num_key_value_heads=1)
     compile_blocks(model)

@@ -30,7 +30,9 @@ def run(world_size: int, folder: Path) -> list[dict]:
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(world_size)]
 
 
-@pytest.mark.parametrize("world_size", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "world_size", [pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.long)]
+)
 def test_sharded_training_equals_training_whole(tmp_path, world_size):
     for rank in run(world_size, tmp_path):
         assert len(rank) > 20

@@ -99,7 +99,7 @@ def test_the_counted_peak_is_that_of_a_run(polycom, tiny_config, tmp_path, activ
 
 
 @pytest.mark.parametrize(
-    ("activation", "vocabulary", "decoder", "step"), cases(SHARDED, MORE_SHARDED, pytest.mark.slow)
+    ("activation", "vocabulary", "decoder", "step"), cases(SHARDED, MORE_SHARDED, pytest.mark.long)
 )
 def test_the_counted_peak_is_that_of_each_of_two_ranks(tiny_config, tmp_path, activation, vocabulary, decoder, step):
     case = (activation, vocabulary, decoder, step)

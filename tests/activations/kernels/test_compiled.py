@@ -17,6 +17,7 @@ MISSING = missing_compiler(torch.device("cpu"))
     ("name", "dtype", "limit", "sum_limit"),
     [("polynorm", torch.bfloat16, 2.5e-3, 1e-5), ("polyrelu", torch.float32, 5e-7, 5e-6)],
 )
+@pytest.mark.slow
 def test_limits_and_determinism_of_wide_rows(name, dtype, limit, sum_limit):
     module, exact = randomised(name), build_activation(name).double()
     exact.load_state_dict(module.state_dict())

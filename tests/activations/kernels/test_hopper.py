@@ -26,7 +26,11 @@ def reports(widths: tuple[int, ...], orders: tuple[int, ...]) -> list[dict]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("order", [1, 2, 3, 4])
+OTHER_ORDERS = (pytest.param(order, marks=pytest.mark.long) for order in (1, 2, 4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", [3, *OTHER_ORDERS])
 def test_nothing_spills_and_loads_keep_the_memory_busy(order):
     found = reports(WIDTHS, (order,))
     assert len(found) == 8 * len(WIDTHS)

@@ -78,6 +78,7 @@ def test_empty_inputs(name, shape, device):
 
 @pytest.mark.parametrize("layout", ["rows apart", "columns apart", "transposed"])
 @pytest.mark.parametrize("name", ["polynorm_glu", "polyrelu"])
+@pytest.mark.slow
 def test_any_strides_of_inputs_and_gradients(name, layout, device):
     module = randomised(name).to(device)
     cut = {
