@@ -68,7 +68,11 @@ def test_the_parts_of_a_real_decoder_are_found(activation):
     decoder = Decoder(DecoderConfig(64, 16, 2, 2, 48, ActivationConfig(activation), max_sequence_length=16))
     name_modules(decoder)
     ids = torch.arange(16)[None]
-    with named_functions(), profile() as profiled, record_function("[Strategy]SingleDeviceStrategy.backward"):
+    with (
+        named_functions(compiled=False),
+        profile() as profiled,
+        record_function("[Strategy]SingleDeviceStrategy.backward"),
+    ):
         decoder(ids, read=read_loss(ids)).total.backward()
     thread = next(e.thread for e in profiled.events() if e.name == "aten::mm")
     shares = host_shares(profiled.events(), thread, wall_seconds=1.0, steps=1)

@@ -1,6 +1,5 @@
 """`polycom fit` under torch's profiler for some steps."""
 
-import contextlib
 import sys
 import threading
 import time
@@ -79,7 +78,7 @@ def profiled_fit(case: Case, data: Path, runs: Path, steps: int) -> Profiled:
     config.write_text(yaml.safe_dump(values), encoding="utf-8")
     arguments, sys.argv = sys.argv, ["polycom", "fit", "--config", str(config)]
     try:
-        with contextlib.nullcontext() if case.compiled else named_functions():
+        with named_functions(case.compiled):
             main()
     finally:
         sys.argv = arguments

@@ -19,8 +19,8 @@ PART = "part:"  # begins the name of a scope that is a part of the step
 ACTIVATION, ATTENTION, NORMS, ROUTING = "activation", "attention", "norms and RoPE", "routing"
 LOSS, OPTIMIZER = "loss", "optimizer"
 MODULES = {Activation: ACTIVATION, RMSNorm: NORMS, Attention: ATTENTION, MixtureOfExperts: ROUTING}
+INSIDE_BLOCKS = {"lightning_polycom.model.attention.rotate": NORMS}
 FUNCTIONS = {
-    "lightning_polycom.model.attention.rotate": NORMS,
     "lightning_polycom.model.decoder.rotary_table": NORMS,
     "lightning_polycom.model.linear_cross_entropy.linear_cross_entropy": LOSS,
     "lightning_polycom.training.module.LanguageModel.configure_gradient_clipping": OPTIMIZER,
@@ -47,10 +47,10 @@ class ScopeProfiler(Profiler):
 
 
 @contextmanager
-def named_functions() -> Iterator[None]:
-    """Inside, RoPE, the loss and clipping have scopes; for eager runs, before the module is called."""
+def named_functions(compiled: bool) -> Iterator[None]:
+    """Inside, the loss, clipping and RoPE have scopes, but none in compiled blocks, which it would cut."""
     with ExitStack() as stack:
-        for target, part in FUNCTIONS.items():
+        for target, part in (FUNCTIONS if compiled else FUNCTIONS | INSIDE_BLOCKS).items():
             stack.enter_context(_patched(target, part))
         yield
 
