@@ -46,7 +46,7 @@ from lightning_polycom.data.datamodule import TokenDataModule
 from lightning_polycom.errors import InputError
 from lightning_polycom.training.default_precision import default_precision
 from lightning_polycom.training.dry_run import print_plan
-from lightning_polycom.training.module import LanguageModel
+from lightning_polycom.training.module import PRECISIONS, LanguageModel
 from lightning_polycom.training.no_profiler import NoProfiler
 from lightning_polycom.training.run_folder import RunConfig, find_run, read_record, resolve_run_folder
 from lightning_polycom.training.scalars import EventFiles, MetricsFile
@@ -261,6 +261,9 @@ def _refuse_owned(trainer: Namespace) -> None:
     for name, (free, owner) in owners.items():
         if trainer[name] != free:
             raise InputError(f"trainer.{name}: found {trainer[name]}; leave it out, {owner}")
+    # Here, because Lightning turns 16-mixed into bf16-mixed on a CPU.
+    if str(trainer.precision) not in ("None", "32", "bf16", *PRECISIONS):
+        raise InputError(f"trainer.precision: found {trainer.precision}; use {' or '.join(PRECISIONS)}")
 
 
 def main() -> None:

@@ -47,6 +47,7 @@ def refused(outcome, *parts: str) -> None:
         ("--trainer.gradient_clip_val", -1, ["trainer.gradient_clip_val: found -1"]),
         ("--trainer.gradient_clip_algorithm", "value", ["trainer.gradient_clip_algorithm: found 'value'"]),
         ("--trainer.precision", "16-true", ["trainer.precision: found 16-true; use 32-true or bf16-mixed"]),
+        ("--trainer.precision", "16-mixed", ["trainer.precision: found 16-mixed; use 32-true or bf16-mixed"]),
         ("--trainer.strategy", "nonsense", ["trainer: ", "nonsense"]),
         (
             "--trainer.accumulate_grad_batches",
